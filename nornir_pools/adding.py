@@ -1,0 +1,112 @@
+"""The ways to add a task: the same on every pool, and on a pool seen with options of its own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent import futures
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from .command import check_arguments, run_command
+from .task import CommandTask, Task
+
+if TYPE_CHECKING:
+    from .poolbase import PoolBase
+
+__all__ = ["Adding", "PoolView"]
+
+_T = TypeVar("_T", bound=Task)
+
+
+class Adding(futures.Executor):
+    """What takes calls and commands. Everything ends in `_add`."""
+
+    def _add(
+        self,
+        kind: type[_T],
+        name: str,
+        func: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        *,
+        may_block: bool = True,
+        options: dict[str, Any] | None = None,
+    ) -> _T:
+        raise NotImplementedError
+
+    def _command_environment(self) -> dict[str, str] | None:
+        """The environment a command gets, of this moment. None: the pool carries it to where the command runs."""
+        return dict(os.environ)
+
+    def add_task(self, name: str, func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Task:
+        """Have ``func(*args, **kwargs)`` run and return its task.
+
+        Blocks while 32 × `num_threads` tasks wait, so that a loop over a large volume does not fill the memory (not in
+        a task of this pool, nor in a done-callback). Raises TypeError if `func` is not callable or the call cannot be
+        pickled, PoolClosedError after `shutdown`.
+        """
+        return self._add(Task, name, func, args, kwargs)
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Task:
+        """As ``concurrent.futures.Executor.submit``: `add_task` without a name that never blocks."""
+        return self._add(Task, getattr(fn, "__name__", "task"), fn, args, kwargs, may_block=False)
+
+    def add_process(self, name: str, command: Any, /, **kwargs: Any) -> CommandTask:
+        """Have a shell command run and return its task, whose value is the command's stdout and `returncode` its status.
+
+        The keyword arguments are those of ``subprocess.run`` (``shell`` is True unless given). The command runs in the
+        working folder and environment of this moment. An exit status above 0 raises nothing unless ``check=True``.
+        """
+        check_arguments(command, kwargs)
+        kwargs["cwd"] = str(Path.cwd() / kwargs["cwd"]) if kwargs.get("cwd") is not None else os.getcwd()
+        if kwargs.get("env") is None:
+            kwargs["env"] = self._command_environment()
+        return self._add(CommandTask, name, run_command, (command,), kwargs)
+
+    def with_options(self, **options: Any) -> PoolView:
+        """A view of this pool, with job options of their own for the tasks that are added through it.
+
+        A pool of this machine takes them too and has no use for them, so that a script can move to a cluster.
+        Raises OptionError for a name that is no option.
+        """
+        raise NotImplementedError
+
+    def share(self, value: Any) -> Any:
+        """What to pass to many tasks in place of `value`, so that it is sent once instead of with every task."""
+        return value
+
+
+class PoolView(Adding):
+    """A pool with options of their own for the tasks added through it; all else is the pool's."""
+
+    def __init__(self, pool: PoolBase, options: dict[str, Any]) -> None:
+        self._pool = pool
+        self._options = options
+
+    def _add(
+        self,
+        kind: type[_T],
+        name: str,
+        func: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        *,
+        may_block: bool = True,
+        options: dict[str, Any] | None = None,
+    ) -> _T:
+        return self._pool._add(kind, name, func, args, kwargs, may_block=may_block, options=self._options)
+
+    def _command_environment(self) -> dict[str, str] | None:
+        return self._pool._command_environment()
+
+    def with_options(self, **options: Any) -> PoolView:
+        """The same pool with these options on top of the view's."""
+        return self._pool.with_options(**{**self._options, **options})
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._pool, name)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Shut the pool itself down."""
+        self._pool.shutdown(wait, cancel_futures=cancel_futures)

@@ -1,0 +1,166 @@
+"""Upstream's functions, with its names and parameters: get a pool by name, and wait for, release or close pools."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from . import registry, settings
+from .base import PoolBase, PoolKind
+from .cluster.pool import ClusterPool, is_cluster_available
+from .local.commands import CommandPool
+from .local.machine import LocalMachinePool
+from .local.processes import ProcessPool
+from .local.serial import SerialPool
+from .local.threads import ThreadPool
+
+dictKnownPools = registry.known  # noqa: N816 - upstream's name, which callers touch
+
+
+def GetThreadPool(Poolname: str | None = None, num_threads: int | None = None) -> ThreadPool:
+    """The pool of threads of that name (None: the global one), made with `num_threads` threads if it does not exist."""
+    return registry.get(name := Poolname or "Global local thread pool", ThreadPool, lambda: ThreadPool(name, num_threads))
+
+
+def GetMultithreadingPool(Poolname: str | None = None, num_threads: int | None = None) -> ProcessPool:
+    """The pool of worker processes of that name."""
+    name, count = Poolname or "Global multithreading pool", _limited(num_threads)
+    return registry.get(name, ProcessPool, lambda: ProcessPool(name, count))
+
+
+def GetProcessPool(Poolname: str | None = None, num_threads: int | None = None) -> CommandPool:
+    """The pool of that name for shell commands, at most `num_threads` at once."""
+    return registry.get(name := Poolname or "Global process pool", CommandPool, lambda: CommandPool(name, num_threads))
+
+
+def GetLocalMachinePool(
+    Poolname: str | None = None, num_threads: int | None = None, is_global: bool = False
+) -> LocalMachinePool:
+    """The pool of that name that takes calls, for worker processes, and commands."""
+    name, count = Poolname or "Global local machine pool", _limited(num_threads)
+    return registry.get(name, LocalMachinePool, lambda: LocalMachinePool(name, count))
+
+
+def GetSerialPool(Poolname: str | None, num_threads: int | None = None) -> SerialPool:
+    """The pool of that name that runs each task at once, in the caller."""
+    if Poolname is None:
+        raise ValueError("GetSerialPool needs a name; GetGlobalSerialPool() gives the global one")
+    return registry.get(Poolname, SerialPool, lambda: SerialPool(Poolname))
+
+
+def GetClusterPool(Poolname: str | None = None, num_threads: int | None = None, **options: Any) -> ClusterPool:
+    """The cluster pool of that name: its tasks are SLURM jobs, or processes of this machine where there is no SLURM.
+
+    `num_threads` is the most jobs at once; `options` are those of `nornir_pools.options.Options` and submitit's names
+    for job options (`timeout_min`, `mem_gb`, `slurm_partition` …). Raises OptionError for what is wrong with them.
+    """
+    name = Poolname or "Global cluster pool"
+    pool = registry.get(name, ClusterPool, lambda: ClusterPool(name, num_threads, **options))
+    pool.check_same_options(options)
+    return pool
+
+
+def GetParallelPythonPool(Poolname: str | None = None, num_threads: int | None = None) -> ClusterPool:
+    """Upstream's name for `GetClusterPool`."""
+    return GetClusterPool(Poolname, num_threads)
+
+
+def GetGlobalThreadPool() -> ThreadPool:
+    """The global pool of threads."""
+    return GetThreadPool()
+
+
+def GetGlobalMultithreadingPool() -> ProcessPool:
+    """The global pool of worker processes."""
+    return GetMultithreadingPool()
+
+
+def GetGlobalProcessPool() -> CommandPool:
+    """The global pool for shell commands."""
+    return GetProcessPool()
+
+
+def GetGlobalLocalMachinePool() -> LocalMachinePool:
+    """The global pool of this machine, for calls and commands."""
+    return GetLocalMachinePool()
+
+
+def GetGlobalSerialPool() -> SerialPool:
+    """The global pool that runs tasks in the caller."""
+    return GetSerialPool("Global")
+
+
+def GetGlobalClusterPool() -> ClusterPool:
+    """The global cluster pool."""
+    return GetClusterPool()
+
+
+def IsClusterAvailable() -> bool:
+    """Whether jobs can be submitted from here: ``sbatch`` is found."""
+    return is_cluster_available()
+
+
+def IsParallelPythonAvailable() -> bool:
+    """False: Parallel Python, upstream's former cluster layer, is not used. See `IsClusterAvailable`."""
+    return False
+
+
+def ApplyOSThreadLimit(num_threads: int | None) -> int | None:
+    """`num_threads`, or MAX_PYTHON_THREADS if that is smaller; None stays None."""
+    return settings.limit_threads(num_threads)
+
+
+def WaitOnAllPools() -> None:
+    """Block until the tasks of all pools are done."""
+    registry.wait_for(registry.pools_of())
+
+
+def WaitOnThreadPools() -> None:
+    """Block until the tasks of the pools of kind THREAD are done."""
+    registry.wait_for(registry.pools_of(PoolKind.THREAD))
+
+
+def WaitOnProcessPools() -> None:
+    """Block until the tasks of the pools of kind PROCESS are done."""
+    registry.wait_for(registry.pools_of(PoolKind.PROCESS))
+
+
+def CloseThreadPools(*, skip_wait: bool = False) -> None:
+    """Close the pools of kind THREAD; shutting a pool down waits for its tasks in any case."""
+    registry.close(registry.pools_of(PoolKind.THREAD))
+
+
+def CloseProcessPools() -> None:
+    """Wait for the pools of kind PROCESS and close them, or keep them warm if NORNIR_KEEP_PROCESS_POOLS is set."""
+    WaitOnProcessPools()
+    if os.environ.get("NORNIR_KEEP_PROCESS_POOLS", "").lower() not in ("1", "true", "yes", "on"):
+        registry.close(registry.pools_of(PoolKind.PROCESS))
+
+
+def ReleaseStagePools() -> None:
+    """At the end of a stage: wait for all pools and close those of threads; processes and jobs stay warm."""
+    WaitOnAllPools()
+    CloseThreadPools()
+
+
+def ClosePools() -> None:
+    """Wait for all pools and close them. Can be called at any time and more than once; pools can be made again."""
+    registry.close(registry.pools_of())
+
+
+def FastClosePools() -> None:
+    """Wait for all pools and close them without waiting for worker processes to end by themselves."""
+    WaitOnAllPools()
+    for pool in registry.pools_of(PoolKind.PROCESS):
+        if isinstance(pool, ProcessPool):
+            pool.terminate_workers()
+    ClosePools()
+
+
+def _limited(num_threads: int | None) -> int | None:
+    """What a pool of worker processes gets: the number asked for, or of CPUs, within the limit on both."""
+    return settings.limit_threads(settings.usable_cpus() if num_threads is None else num_threads)
+
+
+def _pool_kind(pool: object) -> PoolKind:
+    return pool.kind if isinstance(pool, PoolBase) else PoolKind.THREAD

@@ -1,0 +1,286 @@
+"""What all pools share. A pool turns a call into a Future; a backend only says how a call is launched, and how to close.
+
+The life of a task, whatever the pool::
+
+    add_task ── checks, makes the Task, registers it ──> _unfinished
+                                                            │ _launch (the backend)
+                            _waiting (queued, not started) ─┤
+                                                            │ whoever takes the call out of _waiting owns the task
+                                                            ▼
+                        it runs somewhere ── Outcome ──> _finish: the Future is completed, the task is forgotten
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+import threading
+import weakref
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from . import outcome as outcomes
+from .adding import Adding, PoolView
+from .errors import OptionError, PoolClosedError, PoolError
+from .options import check_names
+from .outcome import Outcome
+from .settings import usable_cpus
+from .task import Task
+from .tasks import Tasks, Unasked
+
+__all__ = ["PoolBase", "PoolKind", "here", "live_pools"]
+
+logger = logging.getLogger("nornir_pools")
+_T = TypeVar("_T", bound=Task)
+
+WAITING_PER_WORKER = 32
+"""`add_task` blocks while that many tasks for each worker wait: callers rely on it to bound their memory."""
+
+
+class _Here(threading.local):
+    """What the current thread is doing."""
+
+    pools: frozenset[PoolBase] = frozenset()  # that it works for
+    callbacks = 0  # that it is inside of
+
+
+here = _Here()
+_live: weakref.WeakSet[PoolBase] = weakref.WeakSet()
+
+
+class PoolKind(enum.Enum):
+    """What a pool's tasks run on; the lifecycle functions go by it."""
+
+    THREAD = "thread"
+    PROCESS = "process"
+
+
+def live_pools() -> list[PoolBase]:
+    """The pools of this process that were not shut down."""
+    return [pool for pool in list(_live) if not pool.closed]
+
+
+class PoolBase(Adding):
+    """A pool: a `concurrent.futures.Executor` whose Futures have names.
+
+    `num_threads` is the most tasks that run at once (None: as many as this process may use CPUs).
+    """
+
+    kind = PoolKind.PROCESS
+    job_report_interval_in_seconds = 10.0
+
+    def __init__(self, name: str = "", num_threads: int | None = None) -> None:
+        self._name = str(name)
+        self.num_threads = num_threads if num_threads is not None else usable_cpus()
+        if not isinstance(self.num_threads, int) or self.num_threads < 1:
+            raise OptionError(f"num_threads of pool {self._name!r} must be a whole number of at least 1, not {num_threads!r}")
+        self._lock = threading.Lock()  # guards _closed against registration: what is registered will be waited for
+        self._closed = False
+        self._unfinished: dict[int, Task] = {}  # registered, and not over
+        self._finishing: dict[int, Task] = {}  # their Futures are being completed: results are known, callbacks run
+        self._tasks = Tasks(self)
+        self._waiting: dict[int, Task] = {}  # not started; to take a task out of it is to own its completion
+        self._unasked = Unasked()
+        self._changed = threading.Condition()  # told of each end and start of a task while _watchers > 0
+        self._watchers = 0
+        self._on_close: Callable[[PoolBase], None] | None = None  # the registry's: forget the name
+        _live.add(self)
+
+    # --- what a backend says
+
+    def _launch(self, task: Task) -> None:
+        """Start a registered task, now or later. What it raises leaves `add_task`, and the task with it."""
+        raise NotImplementedError
+
+    def _close(self, wait: bool) -> None:
+        """Free everything, once what runs is done. Called at least once, `wait`: return when nothing is left."""
+
+    def _count_waiting(self) -> int:
+        return len(self._waiting)
+
+    # --- adding tasks
+
+    def with_options(self, **options: Any) -> PoolView:
+        check_names(options)
+        return PoolView(self, options)
+
+    def _add(
+        self,
+        kind: type[_T],
+        name: str,
+        func: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        *,
+        may_block: bool = True,
+        options: dict[str, Any] | None = None,
+    ) -> _T:
+        if not callable(func):
+            raise TypeError(
+                f"task {name!r} of pool {self._name!r}: {func!r} is not callable (pass the function, not its result)"
+            )
+        if may_block and self._count_waiting() >= WAITING_PER_WORKER * self.num_threads:
+            self._hold_back()
+        task = kind(self, str(name), func, args, kwargs)
+        if options:
+            task.options = options
+        with self._lock:
+            if self._closed:
+                raise PoolClosedError(f"pool {self._name!r} was shut down; ask for it again by its name to get a new one")
+            self._unfinished[task.task_id] = task
+        try:
+            self._launch(task)
+        except BaseException:
+            self._unfinished.pop(task.task_id, None)
+            self._tell()
+            raise
+        return task
+
+    def _hold_back(self) -> None:
+        """Block the producer until fewer tasks wait, unless it is itself what the pool would have to wait for."""
+        if self in here.pools or here.callbacks:
+            return
+        limit = WAITING_PER_WORKER * self.num_threads
+        self._wait_until(lambda: self._closed or self._count_waiting() < limit)
+
+    # --- completing tasks
+
+    def _withdraw(self, task: Task) -> bool:
+        """Take a task that has not started out of the pool. Returns whether the caller owns its completion now."""
+        return self._waiting.pop(task.task_id, None) is not None
+
+    def _assist(self, task: Task) -> None:
+        """Called before a wait for `task`: a worker of this pool must not wait for what only it could run."""
+
+    def _finish(self, task: Task, outcome: Outcome | None) -> None:
+        """Complete the task's Future (None: it was cancelled). Called once, by the owner of the task."""
+        self._finishing[task.task_id] = task
+        self._unfinished.pop(task.task_id, None)
+        if outcome is not None and outcome.error is not None:
+            self._unasked.note(task.task_id, task.name, outcome.error)
+        pools, callbacks = here.pools, here.callbacks
+        here.pools, here.callbacks = pools | {self}, callbacks + 1  # the Future's callbacks run in here
+        try:
+            task._complete(outcome)
+        finally:
+            here.pools, here.callbacks = pools, callbacks
+        self._tasks.remember(task)
+        del self._finishing[task.task_id]
+        self._tell()
+
+    def _was_asked(self, task: Task) -> None:
+        self._unasked.forget(task.task_id)
+
+    def _tell(self) -> None:
+        """Wake whoever waits for the pool to change. (_watchers is raised before the waiter looks: nothing is missed.)"""
+        if self._watchers:
+            with self._changed:
+                self._changed.notify_all()
+
+    def _wait_until(self, reached: Callable[[], bool]) -> None:
+        with self._changed:
+            self._watchers += 1
+            try:
+                self._changed.wait_for(reached)
+            finally:
+                self._watchers -= 1
+
+    # --- waiting and closing
+
+    def wait_completion(self) -> None:
+        """Block until every task of the pool is done. Never raises a task's error: failures nobody asked about are logged."""
+        if self in here.pools:
+            raise PoolError(
+                f"a task or callback of pool {self._name!r} called its wait_completion(), which would wait for itself"
+            )
+        self._wait_until(lambda: not self._unfinished and not self._finishing)
+        self._unasked.log(self._name)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Refuse new tasks, let those added finish (`cancel_futures`: cancel what waits), and free everything.
+
+        Blocks until nothing of the pool is left, or with ``wait=False`` returns at once and lets that happen. May be
+        called more than once and from any thread.
+        """
+        with self._lock:
+            self._closed = True
+        if self._on_close is not None:
+            self._on_close(self)
+        if cancel_futures:
+            for task in list(self._unfinished.values()):
+                task.cancel()
+        if wait:
+            self.wait_completion()
+        self._close(wait)
+        self._unasked.log(self._name)
+
+    def abandon(self) -> None:
+        """End what runs and cancel what waits, without waiting: for a program that was interrupted."""
+        with self._lock:
+            self._closed = True
+        for task in list(self._unfinished.values()):
+            task.cancel()
+        self._close(wait=False)
+
+    # --- looking at a pool
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def closed(self) -> bool:
+        """Whether the pool was shut down."""
+        return self._closed
+
+    @property
+    def tasks(self) -> Tasks:
+        """The pool's tasks: sized, iterable, with ``qsize()``."""
+        return self._tasks
+
+    @property
+    def num_active_tasks(self) -> int:
+        """How many tasks are not done, waiting or running."""
+        return len(self._unfinished)
+
+    active_tasks = num_active_tasks
+    ActiveTasks = num_active_tasks  # upstream's cluster pool has it under this name
+
+    @property
+    def queued_tasks(self) -> int:
+        """How many tasks have not started."""
+        return self._count_waiting()
+
+    @property
+    def logger(self) -> logging.Logger:
+        return logger
+
+    def __str__(self) -> str:
+        return f"Pool {self._name} with {self.num_active_tasks} active tasks"
+
+    def __repr__(self) -> str:
+        return (
+            f"<{type(self).__name__} {self._name!r}: {self.num_active_tasks} active tasks{', closed' if self._closed else ''}>"
+        )
+
+    def get_active_nodes(self) -> list[str]:
+        """The hosts the pool's tasks run on."""
+        return ["localhost"]
+
+    def _after_fork(self) -> None:
+        """In a forked child the pool's threads do not exist: start anew, and fail what only the parent can finish."""
+        orphans = list(self._unfinished.values())
+        self._lock = threading.Lock()
+        self._changed = threading.Condition()
+        self._watchers = 0
+        for table in (self._unfinished, self._finishing, self._waiting):
+            table.clear()
+        self._unasked = Unasked()
+        self._forget_workers()
+        for task in orphans:
+            task._condition = threading.Condition()
+            error = PoolError(f"task {task.name!r} of pool {self._name!r} belongs to the process that this one was forked from")
+            task._complete(outcomes.failure(error, task.name))
+
+    def _forget_workers(self) -> None:
+        """In a forked child: drop what belongs to the parent's workers."""

@@ -1,0 +1,1 @@
+"""The cluster pool: tasks as jobs, results through a shared folder."""

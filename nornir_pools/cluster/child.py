@@ -1,0 +1,160 @@
+"""What runs tasks inside a job: a process that the worker forks, and forks again should it die."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any, NoReturn
+
+from .. import message
+from .. import outcome as outcomes
+from ..base import live_pools
+from ..errors import SpoolError
+from .context import Surroundings
+from .shared import SharedStore, use_store
+from .signals import signals
+from .spool import Spool
+
+__all__ = ["Child"]
+
+
+class Child:
+    """The process that runs the tasks, seen from the supervisor."""
+
+    def __init__(self, spool: Spool, worker: str, facts: dict[str, Any], fingerprints: dict[str, str]) -> None:
+        orders, self._orders = os.pipe()
+        self._reports, reports = os.pipe()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self.pid = os.fork()
+        if self.pid == 0:
+            self._be_child(spool, worker, facts, fingerprints, orders, reports)
+        os.close(orders)
+        os.close(reports)
+        with contextlib.suppress(OSError):
+            os.setpgid(self.pid, self.pid)  # in both processes: whoever is first
+
+    def _be_child(self, *arguments: Any) -> NoReturn:
+        status = 70
+        try:
+            os.setpgid(0, 0)  # so that what a task starts can be ended with it
+            os.close(self._orders)
+            os.close(self._reports)
+            signal.set_wakeup_fd(-1)
+            _run_tasks(*arguments)
+            status = 0
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)
+
+    def run(self, task: str) -> str | None:
+        """Have the child run a task; returns the draft of its outcome, or None if the child died."""
+        try:
+            os.write(self._orders, task.encode() + b"\n")
+        except BrokenPipeError:
+            return None
+        report = b""
+        while not report.endswith(b"\n"):
+            if not self._wait_for_report():
+                return None
+            data = os.read(self._reports, 4096)
+            if not data:
+                return None
+            report += data
+        return report.decode().strip()
+
+    def _wait_for_report(self) -> bool:
+        """Wait for a report; False if the child ended without one, even if something it has forked keeps the pipe open."""
+        while not signals.wait(self._reports):
+            if self.is_dead():
+                return signals.readable(self._reports)
+            signals.check()
+        return True
+
+    def is_dead(self) -> bool:
+        """Whether the child has ended (it is left to be reaped)."""
+        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+    def end(self) -> int:
+        """Reap the child, end what is left of its group, and return its exit status (minus the signal's number)."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+        _, status = os.waitpid(self.pid, 0)
+        os.close(self._orders)
+        os.close(self._reports)
+        return os.waitstatus_to_exitcode(status)
+
+
+def _run_tasks(
+    spool: Spool, worker: str, facts: dict[str, Any], fingerprints: dict[str, str], orders: int, reports: int
+) -> None:
+    """Run one task for each name that comes in through `orders`; answer with the path of its outcome through `reports`."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
+        signal.signal(number, signal.SIG_DFL)
+    runner = _Runner(spool, worker, {**facts, "pid": os.getpid()}, fingerprints)
+    with open(orders, "rb", buffering=0) as lines:
+        while order := lines.readline():
+            draft = runner.run(order.decode().strip())
+            os.write(reports, draft.encode() + b"\n")
+    for pool in live_pools():  # pools that tasks made in here end with it
+        pool.shutdown()
+
+
+class _Runner:
+    def __init__(self, spool: Spool, worker: str, facts: dict[str, Any], fingerprints: dict[str, str]) -> None:
+        self._spool = spool
+        self._worker = worker
+        self._facts = facts
+        self._surroundings = Surroundings(fingerprints)
+        self._store = SharedStore(spool, worker)
+        self._contexts: dict[str, dict[str, Any]] = {}
+        use_store(self._store)
+        for stream in (sys.stdout, sys.stderr):
+            stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+
+    def run(self, task: str) -> str:
+        """Run a claimed task; returns the path of its outcome, which is not yet to be seen by the pool."""
+        started, log_start = time.time(), _log_size()
+        outcome = outcomes.call(self._call, (task,), {})
+        self._surroundings.leave()
+        outcome.facts = {
+            **self._facts,
+            "started": started,
+            "finished": time.time(),
+            "log_start": log_start,
+            "log_end": _log_size(),
+        }
+        facts, parts = outcomes.freeze(outcome, self._name)
+        try:
+            return self._spool.draft(message.pack(facts, parts), self._worker)
+        except SpoolError as error:  # the disk may be full for a large value and still have room for the reason
+            facts, parts = outcomes.freeze(outcomes.Outcome(error=error, facts=outcome.facts), self._name)
+            return self._spool.draft(message.pack(facts, parts), self._worker)
+
+    def _call(self, task: str) -> Any:
+        self._name = task
+        header, parts = message.unpack(self._spool.read(f"claimed/{self._worker}/{task}"), self._store.read)
+        self._name = header["name"]
+        self._surroundings.enter(self._context(header["context"]))
+        func, args, kwargs = message.load(parts)
+        del parts
+        return func(*args, **kwargs)
+
+    def _context(self, digest: str) -> dict[str, Any]:
+        if digest not in self._contexts:
+            self._contexts[digest] = json.loads(bytes(self._store.read(digest)))
+        return self._contexts[digest]
+
+
+def _log_size() -> int:
+    """Where the next line of the log will stand."""
+    try:
+        return Path("/proc/self/fd/1").stat().st_size
+    except OSError:
+        return 0

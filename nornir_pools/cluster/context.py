@@ -1,0 +1,119 @@
+"""What travels with a task: working folder, module search path, umask, and what the script changed in its environment.
+
+The environment a pool was made in reaches the jobs by the scheduler's export. A task carries only the differences of the
+moment it was added, and of these the job's own word wins where it has one: for the variables of its scheduler and node, and
+for whatever a site's setup lines have set.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import sys
+import sysconfig
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+__all__ = ["ContextReader", "Surroundings", "fingerprints", "for_submission"]
+
+# Variables that belong to a job and its node; inside a job they must not come from the script that submitted it.
+_OF_THE_JOB = ("SLURM_", "SLURMD_", "SBATCH_", "SRUN_", "PMI", "SUBMITIT_")
+_OF_THE_NODE = ("TMPDIR", "HOSTNAME", "_")
+_PYTHONS_OWN = frozenset(
+    [*sysconfig.get_paths().values(), *(entry for entry in sys.path if entry.endswith((".zip", "lib-dynload")))]
+)
+
+
+def _is_jobs_own(name: str) -> bool:
+    return name.startswith(_OF_THE_JOB) or name in _OF_THE_NODE or name.endswith("_VISIBLE_DEVICES")
+
+
+def for_submission(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment to submit a job with: without what an outer job has left in it, which sbatch would take for options."""
+    keep = ("SLURM_CONF", "SLURM_CLUSTERS")
+    return {name: value for name, value in environment.items() if name in keep or not name.startswith(_OF_THE_JOB)}
+
+
+def fingerprints(environment: Mapping[str, str]) -> dict[str, str]:
+    """Short hashes of the values: enough to see that one was changed, and no secret is written down."""
+    return {name: _hash(value) for name, value in environment.items()}
+
+
+def _hash(value: str) -> str:
+    return hashlib.blake2b(value.encode("utf-8", "surrogateescape"), digest_size=6).hexdigest()
+
+
+class ContextReader:
+    """In the script: gives the context of this moment, as JSON, the same bytes for the same context."""
+
+    def __init__(self, base: Mapping[str, str]) -> None:
+        self.base = dict(base)
+
+    def read(self) -> bytes:
+        """The context now. Raises OSError if the working folder is gone."""
+        now = dict(os.environ)
+        changes: dict[str, str | None] = {}
+        if now != self.base:
+            changes = {name: value for name, value in now.items() if self.base.get(name) != value}
+            changes.update(dict.fromkeys(name for name in self.base if name not in now))
+            changes = {name: value for name, value in changes.items() if not _is_jobs_own(name)}
+        # "" is the folder of this moment. Python's own folders stand as None: a job has its own in their place.
+        path = [None if entry in _PYTHONS_OWN else os.path.abspath(entry) for entry in sys.path]
+        return json.dumps(
+            {"cwd": os.getcwd(), "path": path, "umask": _umask(), "environment": changes}, sort_keys=True
+        ).encode()
+
+
+def _umask() -> int:
+    """The umask, without changing it for a moment as os.umask would (other threads may be making files)."""
+    try:
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("Umask:"):
+                return int(line.split()[1], 8)
+    except OSError:
+        pass
+    umask = os.umask(0o077)
+    os.umask(umask)
+    return umask
+
+
+class Surroundings:
+    """In a worker: puts a context in place before each task, whatever the task before has left."""
+
+    def __init__(self, fingerprints_of_script: Mapping[str, str]) -> None:
+        self._job = dict(os.environ)
+        self._path = list(sys.path)
+        # What differs from the script's environment was set by the job: by the scheduler, the site or the setup lines.
+        self._jobs_own = {name for name, value in self._job.items() if fingerprints_of_script.get(name) != _hash(value)}
+
+    def enter(self, context: Mapping[str, Any]) -> None:
+        """Make folder, search path, umask and environment those of the context.
+
+        Raises OSError if the folder cannot be entered on this node.
+        """
+        environment = dict(self._job)
+        for name, value in context["environment"].items():
+            if name in self._jobs_own or _is_jobs_own(name):
+                continue
+            if value is None:
+                environment.pop(name, None)
+            else:
+                environment[name] = value
+        if os.environ != environment:
+            os.environ.clear()
+            os.environ.update(environment)
+        own = [entry for entry in self._path if entry not in context["path"]]
+        first = context["path"].index(None) if None in context["path"] else len(context["path"])
+        before, after = context["path"][:first], [entry for entry in context["path"][first:] if entry is not None]
+        sys.path[:] = [*before, *own, *after]
+        os.umask(context["umask"])
+        os.chdir(context["cwd"])
+
+    def leave(self) -> None:
+        """Flush what the task has printed, so that it stands in the log before its outcome can be seen."""
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):  # the task may have closed it
+                stream.flush()

@@ -1,0 +1,146 @@
+"""A private folder on a shared filesystem: opened once, checked, and reached through that descriptor from then on."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import itertools
+import os
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..errors import SpoolError
+from ..message import Buffer
+
+__all__ = ["FLAGS", "Folder", "write_all"]
+
+FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW if hasattr(os, "O_NOFOLLOW") else 0
+
+
+class Folder:
+    """A folder of this user's that nobody else can reach. Paths in its methods are relative to it."""
+
+    def __init__(self, path: Path) -> None:
+        """Open a run's folder. Raises SpoolError if it is missing, not this user's, or open to others."""
+        self.path = path
+        try:
+            self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | FLAGS)
+        except OSError as error:
+            raise self.error("cannot be opened", error) from error
+        status = os.fstat(self._fd)
+        # What lies in here is unpickled, so nobody else may have been able to write it.
+        if status.st_uid != os.geteuid() or status.st_mode & 0o077:
+            os.close(self._fd)
+            self._fd = -1
+            raise SpoolError(
+                f"the run's folder {path} belongs to uid {status.st_uid} with mode {stat.S_IMODE(status.st_mode):o}; "
+                f"it must be this user's ({os.geteuid()}) with mode 700, since what it holds will be run",
+                folder=str(path),
+            )
+        self._counter = itertools.count()
+
+    def close(self) -> None:
+        """Let the folder go."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def write(self, name: str, parts: Sequence[Buffer], who: str) -> None:
+        """Write a file so that it is complete or absent. Raises SpoolError (disk full, quota, folder gone)."""
+        draft = self.draft(parts, who)
+        try:
+            os.rename(draft, name, src_dir_fd=self._fd, dst_dir_fd=self._fd)
+        except OSError as error:
+            self.remove(draft)
+            raise self.error(f"cannot be written ({name})", error) from error
+
+    def draft(self, parts: Sequence[Buffer], who: str) -> str:
+        """Write a file that has no name in the protocol yet; returns its path for a rename."""
+        draft = f"tmp/{who}.{os.getpid()}.{next(self._counter)}"
+        try:
+            fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | FLAGS, 0o600, dir_fd=self._fd)
+            try:
+                write_all(fd, parts)
+            finally:
+                os.close(fd)  # a full quota may show only here
+        except OSError as error:
+            self.remove(draft)
+            raise self.error("cannot be written", error) from error
+        return draft
+
+    def read(self, name: str) -> bytearray:
+        """The content of a file that a listing has shown."""
+        fd = os.open(name, os.O_RDONLY | FLAGS, dir_fd=self._fd)
+        try:
+            data = bytearray(os.fstat(fd).st_size)
+            with memoryview(data) as view:
+                position = 0
+                while position < len(data) and (count := os.readv(fd, [view[position:]])):
+                    position += count
+            del data[position:]
+            return data
+        finally:
+            os.close(fd)
+
+    def open_file(self, name: str) -> int:
+        """A descriptor for reading a file."""
+        return os.open(name, os.O_RDONLY | FLAGS, dir_fd=self._fd)
+
+    def names(self, folder: str) -> list[str]:
+        """The names in a folder, asked anew (over NFS, opening a folder is what has its content checked)."""
+        try:
+            fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | FLAGS, dir_fd=self._fd)
+        except FileNotFoundError:
+            return []
+        try:
+            return os.listdir(fd)
+        finally:
+            os.close(fd)
+
+    def make_folder(self, name: str) -> None:
+        """Make a folder, with its parents, if it is not there."""
+        parts = name.split("/")
+        for depth in range(1, len(parts) + 1):
+            with contextlib.suppress(FileExistsError):
+                os.mkdir("/".join(parts[:depth]), 0o700, dir_fd=self._fd)
+
+    def move(self, source: str, target: str) -> bool:
+        """Rename; returns whether the source was there."""
+        try:
+            os.rename(source, target, src_dir_fd=self._fd, dst_dir_fd=self._fd)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def remove_folder(self, name: str) -> bool:
+        """Remove a folder if it is empty; returns whether it is gone."""
+        try:
+            os.rmdir(name, dir_fd=self._fd)
+        except FileNotFoundError:
+            return True
+        except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                return False
+            raise
+        return True
+
+    def remove(self, name: str) -> None:
+        """Remove a file if it is there."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=self._fd)
+
+    def error(self, what: str, error: OSError) -> SpoolError:
+        """What to raise for an error of the system."""
+        return SpoolError(f"the run's folder {self.path} {what}: {error.strerror}", folder=str(self.path))
+
+
+def write_all(fd: int, parts: Sequence[Buffer]) -> None:
+    """Write all parts, by one system call if the system takes them."""
+    views = [memoryview(part).cast("B") for part in parts if len(part)]
+    while views:
+        written = os.writev(fd, views[:512])
+        while views and written >= len(views[0]):
+            written -= len(views.pop(0))
+        if written:
+            views[0] = views[0][written:]

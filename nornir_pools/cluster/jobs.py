@@ -1,0 +1,109 @@
+"""What the watcher knows about a run's jobs, and how many more it wants."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field
+
+from ..options import Options
+
+__all__ = ["Group", "Job"]
+
+FIRST_WAVE = 32  # jobs: most of those sent before anything is known about how long tasks take
+WORTH_A_JOB = 60.0  # seconds of waiting work for each job that justify more jobs
+KEPT_IDLE = 8  # jobs that may stay without work
+
+
+@dataclass
+class Job:
+    """One job: an array element, or a local worker."""
+
+    id: str
+    group: int
+    submitted: float = field(default_factory=time.monotonic)
+    workers: list[str] = field(default_factory=list)
+    """Its workers, one for each time it was started."""
+    up: bool = False
+    idle: bool = False
+    left: bool = False
+    """Its worker has said that it takes no more tasks."""
+    interrupted_at: float | None = None
+    """When its worker said that it was told to end, perhaps in the middle of a task."""
+    unneeded: bool = False
+    """This program has cancelled it before it started."""
+    gone_since: float | None = None
+    """Since when the scheduler says that it is over, or does not know it."""
+    state: str = ""
+    """What the scheduler said last."""
+    log: str = ""
+    host: str = ""
+
+    @property
+    def live(self) -> bool:
+        """Whether it will yet look for waiting tasks."""
+        return not self.left and not self.unneeded and self.interrupted_at is None and self.gone_since is None
+
+
+@dataclass
+class Group:
+    """The tasks that share options, and how their jobs are doing."""
+
+    number: int
+    options: Options
+    unfinished: int = 0
+    launching: int = 0
+    """Jobs that are being sent right now."""
+    not_before: float = 0.0
+    """When the next submission may be made."""
+    first_task: float = 0.0
+    """When the oldest task that no job was sent for was added."""
+    seconds: float = 0.0
+    finished: int = 0
+    """How many tasks have run, and for how long in all."""
+    start_delay: float = 1.0
+    """Seconds from sending a job to its worker being up, as last seen."""
+    first_up: float | None = None
+    failed_starts: int = 0
+    """Jobs in a row that ended before their worker was up."""
+    smaller: int = 0
+    """After a refusal because of a limit: the most jobs to ask for at once; 0 for no such limit."""
+    refused_since: float | None = None
+    said: bool = False
+
+    def wanted(self, live: list[Job], room: int) -> int:
+        """How many more jobs to send. `live` are the group's jobs that will yet look for tasks, `room` the most allowed."""
+        jobs = len(live) + self.launching
+        if self.launching or self.unfinished <= jobs:
+            return 0
+        more = self.unfinished - jobs
+        if self.options.strict:
+            pass  # each task has a job of its own, at once
+        elif jobs == 0:
+            more = min(more, FIRST_WAVE)
+        elif not any(job.up for job in live):
+            return 0  # nothing is known yet about jobs and tasks
+        else:
+            # A waiting task is served sooner by a job of its own if that starts before another job has time for it.
+            seconds = self._task_seconds()
+            if seconds <= self.start_delay and more * seconds / jobs <= WORTH_A_JOB:
+                return 0
+            more = min(more, jobs)  # at most twice as many
+        if self.smaller:
+            more = min(more, self.smaller)
+        return max(0, min(more, room))
+
+    def _task_seconds(self) -> float:
+        """How long a task takes, going by those that are done; before that, by how long the first ones run already."""
+        if self.finished:
+            return self.seconds / self.finished
+        return 0.0 if self.first_up is None else time.monotonic() - self.first_up
+
+    def surplus(self, live: list[Job]) -> tuple[list[Job], list[Job]]:
+        """Jobs that are not needed: (those that have not started, those that are idle)."""
+        pending = [job for job in live if not job.up]
+        idle = [job for job in live if job.up and job.idle]
+        busy = len(live) - len(pending) - len(idle)
+        waiting = max(0, self.unfinished - busy)
+        unneeded = pending[max(0, waiting - len(idle)) :]
+        return unneeded, idle[max(KEPT_IDLE, math.ceil(waiting)) :]

@@ -1,0 +1,212 @@
+"""Starting jobs through submitit: as a SLURM array, or as processes of this machine. The only import of submitit.
+
+submitit writes the batch script, from its own parameters. What it would then do itself is done here, because of what it
+lacks: its call of sbatch has no time limit, it takes the first "job N" of a site's banner for the id, and its job side
+(pickles for every job, a signal handler that ends jobs early) is not needed, since the job's command is our worker.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import submitit
+import submitit.helpers
+
+from ..options import Options
+from . import slurm
+from .context import for_submission
+
+__all__ = ["Launcher", "LocalLauncher", "SlurmLauncher", "worker_command"]
+
+_START_SECONDS = 30.0  # a local worker that has not come up by then never will
+_PACKAGE_ROOT = str(Path(__file__).resolve().parents[2])
+
+
+class Launcher(Protocol):
+    """Starts, looks at and ends the jobs of one run."""
+
+    poll_seconds: float
+    """How often `states` may be asked while jobs run."""
+
+    def start(self, options: Options, group: int, count: int, name: str) -> list[str]:
+        """Start `count` jobs for a group and return their ids (perhaps fewer). Raises slurm.SlurmError with the refusal."""
+        ...
+
+    def states(self) -> dict[str, str]:
+        """The state of each job that the scheduler still knows. Raises slurm.SlurmError if it does not answer."""
+        ...
+
+    def cancel(self, jobs: Iterable[str], *, pending_only: bool = False) -> None:
+        """End jobs. Raises slurm.SlurmError."""
+        ...
+
+    def note_up(self, job: str, pid: int) -> None:
+        """A job's worker has said that it is up, and its process id there."""
+        ...
+
+    def final_state(self, job: str) -> str:
+        """What is on record about a job that `states` no longer shows, or ""."""
+        ...
+
+
+def worker_command(run: Path, options: Options, group: int) -> str:
+    """The shell command that starts a worker for a group of tasks."""
+    # The folder of this package goes last on the path, where it serves only if the job's Python has it not installed, and
+    # "" goes away: a file in the working folder must not stand in for a module of the standard library.
+    start = (
+        f"import sys; sys.path[:1] = []; sys.path.append({_PACKAGE_ROOT!r}); "
+        "from nornir_pools.cluster import worker; worker.main()"
+    )
+    words = ["-u", "-c", start, str(run), "--group", str(group), "--idle", f"{options.idle:g}"]
+    if options.strict:
+        words.append("--one")
+    return f"{options.python or shlex.quote(sys.executable)} {shlex.join(words)}"
+
+
+class _Executor(submitit.SlurmExecutor):
+    """submitit's, for its batch script; `submit_workers` runs sbatch within a time limit and reads its answer with care."""
+
+    def parameters_of(self, job: Mapping[str, Any], name: str) -> dict[str, Any]:
+        """submitit's parameters for SLURM from job options; ``slurm_x`` is x, and wins over submitit's common name for it."""
+        common = {key: value for key, value in job.items() if not key.startswith("slurm_")}
+        parameters: dict[str, Any] = {
+            "time": None,  # submitit would send 5 minutes; without it the partition's default holds
+            "wckey": None,  # submitit's own is refused at sites that check it
+            "use_srun": False,  # a job step would come between the worker and the srun or mpirun of a task
+            "stderr_to_stdout": True,
+            **self._convert_parameters(common),
+            **{key[len("slurm_") :]: value for key, value in job.items() if key.startswith("slurm_")},
+        }
+        prefix = parameters.pop("job_name", None)
+        parameters["job_name"] = f"{prefix}-{name}" if prefix else name
+        parameters["additional_parameters"] = {
+            "output": "%A_%a.log",
+            "signal": "CONT@1",  # in place of submitit's USR2, which ends programs that do not expect it
+            **dict(parameters.get("additional_parameters") or {}),
+        }
+        return parameters
+
+    def submit_workers(self, command: str, count: int, environment: Mapping[str, str]) -> str:
+        """Submit `command` as an array of `count` jobs; returns the array's id. Raises slurm.SlurmError."""
+        self.parameters["map_count"] = count
+        name = self.parameters["job_name"]
+        text = self._make_submission_file_text(command, name)
+        script = self.folder / f"{name}.sh"
+        script.write_text(text)
+        script.chmod(0o600)
+        try:
+            # The log's path in the script is relative to here, so that no character of a folder's name can harm it.
+            return slurm.read_job_id(slurm.run(["sbatch", script.name], environment, folder=str(self.folder)))
+        except slurm.SlurmError as error:
+            # A controller that is slow to answer has often taken the job: look for it by its name before another is sent.
+            if slurm.is_transient(str(error)) == "busy" or "no job id" in str(error):
+                with contextlib.suppress(slurm.SlurmError):
+                    if (job := slurm.find_by_name(name, environment)) is not None:
+                        return job
+            raise
+
+
+class SlurmLauncher:
+    """Jobs as elements of SLURM arrays."""
+
+    poll_seconds = 10.0
+
+    def __init__(self, run: Path, environment: Mapping[str, str]) -> None:
+        self._run = run
+        self._environment = for_submission(environment)
+        self._max_array = slurm.max_array_size(self._environment)
+        self._submissions = 0
+
+    def start(self, options: Options, group: int, count: int, name: str) -> list[str]:
+        count = min(count, self._max_array)
+        self._submissions += 1
+        executor = _Executor(self._run / "jobs", python=options.python or None)
+        executor.update_parameters(**executor.parameters_of(options.job, f"{name}-{self._submissions}"))
+        command = worker_command(self._run, options, group)
+        if not executor.parameters.get("teardown"):
+            command = f"exec {command}"  # no shell between the scheduler's signals and the worker
+        array = executor.submit_workers(command, count, self._environment)
+        return [f"{array}_{index}" for index in range(count)]
+
+    def states(self) -> dict[str, str]:
+        return slurm.states(self._environment)
+
+    def cancel(self, jobs: Iterable[str], *, pending_only: bool = False) -> None:
+        slurm.cancel(jobs, self._environment, pending_only=pending_only)
+
+    def note_up(self, job: str, pid: int) -> None:
+        pass
+
+    def final_state(self, job: str) -> str:
+        return slurm.accounting(job, self._environment)
+
+
+class LocalLauncher:
+    """Jobs as processes of this machine, started through submitit's local executor."""
+
+    poll_seconds = 1.0
+
+    def __init__(self, run: Path, environment: Mapping[str, str]) -> None:
+        self._run = run
+        self._environment = dict(environment)
+        self._count = 0
+        self._starters: dict[str, tuple[submitit.Job[Any], float]] = {}  # job -> submitit's job that starts it, since when
+        self._pids: dict[str, int] = {}  # of those whose workers have said they are up
+
+    def start(self, options: Options, group: int, count: int, name: str) -> list[str]:
+        jobs = [f"L{self._count + index}" for index in range(1, count + 1)]
+        self._count += count
+        executor = submitit.LocalExecutor(self._run / "jobs")
+        # submitit's job has a time limit and gets Ctrl-C: all it does is to start the workers, in sessions of their own.
+        lines = [*options.job.get("slurm_setup", []), *self._restored()]
+        command = worker_command(self._run, options, group)
+        lines += [f"setsid {command} --job {job} </dev/null >>{job}.log 2>&1 &" for job in jobs]
+        starter = executor.submit(
+            submitit.helpers.CommandFunction(["bash", "-c", "\n".join(lines)], verbose=False, cwd=self._run / "jobs")
+        )
+        self._starters.update(dict.fromkeys(jobs, (starter, time.monotonic())))
+        return jobs
+
+    def _restored(self) -> list[str]:
+        """submitit's local executor hides the GPUs from what it starts."""
+        devices = self._environment.get("CUDA_VISIBLE_DEVICES")
+        return ["unset CUDA_VISIBLE_DEVICES" if devices is None else f"export CUDA_VISIBLE_DEVICES={shlex.quote(devices)}"]
+
+    def note_up(self, job: str, pid: int) -> None:
+        self._pids[job] = pid  # from now on the job's state is that of this process
+
+    def states(self) -> dict[str, str]:
+        result = {}
+        for job, (starter, since) in list(self._starters.items()):
+            starter.done()  # reaps submitit's process
+            if job in self._pids:
+                if _is_alive(self._pids[job]):
+                    result[job] = "RUNNING"
+            elif time.monotonic() - since < _START_SECONDS:
+                result[job] = "PENDING"
+        return result
+
+    def cancel(self, jobs: Iterable[str], *, pending_only: bool = False) -> None:
+        for job in () if pending_only else jobs:
+            if job in self._pids:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(self._pids[job], signal.SIGTERM)
+
+    def final_state(self, job: str) -> str:
+        return ""
+
+
+def _is_alive(pid: int) -> bool:
+    """Whether a process runs; a zombie does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (OSError, IndexError):
+        return False

@@ -1,0 +1,60 @@
+"""The error for a task whose job ended before it did: what happened, in which job, what its log says, what to do."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ..errors import (
+    JobCancelledError,
+    JobError,
+    JobOutOfMemoryError,
+    JobPreemptedError,
+    JobTimeoutError,
+    NodeFailedError,
+    WorkerDiedError,
+)
+from . import slurm
+from .jobs import Job
+
+__all__ = ["job_error"]
+
+_WORDS: dict[type, tuple[str, str]] = {
+    JobTimeoutError: ("reached its time limit", "give it more with timeout_min="),
+    JobOutOfMemoryError: ("used more memory than it had asked for", "give it more with mem_gb="),
+    JobCancelledError: ("was cancelled, not by this program", "see who did: sacct -j {job} -o State%40"),
+    JobPreemptedError: (
+        "had to make room for a job of higher priority",
+        "run it again, or in another partition or QOS",
+    ),
+    NodeFailedError: ("lost its node", "run it again"),
+    WorkerDiedError: ("failed: its worker died", "look at the end of its log; SIGKILL may mean: out of memory"),
+}
+_LOST = ("is gone, and neither it nor the scheduler says how it ended", "look at its log, and at the node it ran on")
+
+
+def job_error(pool: str, task: str, job: Job) -> JobError | WorkerDiedError:
+    """The error for `task` of `pool` (or, with an empty name, for all tasks that wait for such a job)."""
+    kind = slurm.error_class(job.state)
+    what, advice = _WORDS.get(kind, _LOST)
+    whose = f"task {task!r} of pool {pool!r}: its job" if task else f"pool {pool!r}: the jobs do not start; the last one,"
+    tail = _tail(job.log)
+    log = f"\nits log, {job.log}, ends:\n{tail}" if tail else f"\nits log: {job.log or 'none was written'}"
+    return kind(
+        f"{whose} {job.id} {what} (state {job.state or 'unknown'}); {advice.format(job=job.id)}{log}",
+        job_id=job.id,
+        state=job.state,
+        log=job.log,
+    )
+
+
+def _tail(log: str, size: int = 2000) -> str:
+    """The last lines of a log."""
+    if not log:
+        return ""
+    try:
+        with Path(log).open("rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - size))
+            return file.read().decode("utf-8", "replace").strip()
+    except OSError:
+        return ""

@@ -1,0 +1,87 @@
+"""Values that many tasks use: written once into the run's folder, mapped by every worker that needs them."""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import threading
+from typing import Any
+
+from .. import message
+from .spool import Spool
+
+__all__ = ["Shared", "SharedStore", "use_store"]
+
+_LARGE = 1 << 16  # bytes: an argument of type bytes is shared from this size on
+
+_store: SharedStore | None = None  # in a worker: where `Shared` values are read from
+
+
+class Shared:
+    """Stands for a value in the arguments of a task; the function gets the value itself."""
+
+    def __init__(self, digest: str, value: Any) -> None:
+        self.digest = digest
+        self.value = value
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _fetch, (self.digest,)
+
+    def __repr__(self) -> str:
+        return f"<shared {type(self.value).__name__} {self.digest[:8]}>"
+
+
+def _fetch(digest: str) -> Any:
+    if _store is None:
+        raise RuntimeError("a shared value can be used in the tasks of the cluster pool that made it, and nowhere else")
+    return _store.value(digest)
+
+
+def use_store(store: SharedStore) -> None:
+    """In a worker: where shared values come from."""
+    global _store
+    _store = store
+
+
+class SharedStore:
+    """The folder ``shared`` of a run. Equal bytes have one name, their hash, so they are written once."""
+
+    def __init__(self, spool: Spool, who: str) -> None:
+        self._spool = spool
+        self._who = who
+        self._lock = threading.Lock()  # guards _known, so that one value is not written twice at once
+        self._known: set[str] = set()
+        self._values: dict[str, Any] = {}
+
+    def put(self, *parts: message.Buffer) -> str:
+        """Store bytes and return their name."""
+        digest = hashlib.blake2b(digest_size=16)
+        for part in parts:
+            digest.update(part)
+        name = digest.hexdigest()
+        with self._lock:
+            if name not in self._known:
+                self._spool.write(f"shared/{name}", parts, self._who)
+                self._known.add(name)
+        return name
+
+    def share(self, value: Any) -> Shared:
+        """Store a value as it is now."""
+        return Shared(self.put(*message.pack({}, message.dump(value))), value)
+
+    def argument(self, value: Any) -> Any:
+        """What to pickle in place of an argument: large bytes are shared without being asked for."""
+        return self.share(value) if type(value) is bytes and len(value) >= _LARGE else value
+
+    def read(self, name: str) -> memoryview:
+        """The bytes of that name, mapped, not copied."""
+        fd = self._spool.open_file(f"shared/{name}")
+        with open(fd, "rb") as file:
+            return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+
+    def value(self, name: str) -> Any:
+        """The value of that name, read once in this process; its arrays are read-only views of the mapped file."""
+        if name not in self._values:
+            _, parts = message.unpack(self.read(name))
+            self._values[name] = message.load(parts)
+        return self._values[name]

@@ -1,0 +1,183 @@
+"""The watcher: one thread of a pool that takes in what workers deliver, completes Futures, and keeps the jobs coming.
+
+Results first: a poll lists one folder, the inbox, whatever the number of tasks. Only then come the jobs. The scheduler's
+silence alone proves nothing: a task is given up only if its job is gone from the queue, the grace is over, and the inbox,
+listed again, still has no outcome.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from .. import message
+from .. import outcome as outcomes
+from ..errors import PoolError, SpoolError
+from ..outcome import Outcome
+from ..task import Task
+from . import slurm
+from .jobs import Group
+from .launcher import Launcher
+from .ledger import Ledger
+from .spool import Spool, task_number
+from .supply import Supply
+
+__all__ = ["Watcher"]
+
+logger = logging.getLogger("nornir_pools")
+
+SHORTEST_POLL, LONGEST_POLL = 0.002, 0.5  # seconds
+
+
+class Watcher:
+    """Watches one run. `finish` completes a task of the pool; `limit` is the most jobs at once;
+    `keep_all` leaves everything in the folder when the run is closed."""
+
+    def __init__(
+        self,
+        pool: str,
+        spool: Spool,
+        launcher: Launcher,
+        limit: int,
+        finish: Callable[[Task, Outcome], None],
+        *,
+        keep_all: bool,
+    ) -> None:
+        self.ledger = Ledger(spool, finish)
+        self._pool = pool
+        self._spool = spool
+        self._wake = threading.Event()
+        self._relaxed = False  # the watcher sleeps long: whoever adds a task wakes it
+        self._closing = False
+        self._keep_all = keep_all
+        self._failed_logs: set[str] = set()
+        self.supply = Supply(pool, spool, launcher, limit, self.ledger, self._wake.set)
+        self._thread = threading.Thread(target=self._watch, name=f"{pool}-watcher", daemon=True)
+        self._thread.start()
+
+    def expect(self, number: int, task: Task, group: Group) -> None:
+        """A task is about to be published. (It is registered and journalled before it can be claimed.)"""
+        self._spool.note(t="task", n=number, name=task.name, group=group.number)
+        self.ledger.expect(number, task, group)
+        if self._relaxed:
+            self._wake.set()
+
+    def close(self, wait: bool) -> None:
+        """Once all tasks are done, end the jobs and clear the folder; `wait` for that."""
+        self._closing = True
+        self._wake.set()
+        if wait and threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    def abandon(self) -> None:
+        """Cancel all jobs now: the program was interrupted."""
+        try:
+            ids = self.supply.cancel_all()
+        except slurm.SlurmError as error:
+            ids = [job.id for job in self.supply.jobs.values()]
+            logger.error("pool %r: its jobs could not be cancelled (%s); run: scancel %s", self._pool, error, " ".join(ids))
+        else:
+            if ids:
+                logger.warning("pool %r: interrupted, so its %d jobs were cancelled: %s", self._pool, len(ids), " ".join(ids))
+
+    def _watch(self) -> None:
+        interval = SHORTEST_POLL
+        faults = 0
+        while not (self._closing and not len(self.ledger)):
+            try:
+                active = self._collect()
+                active = self.supply.hear() or active
+                self.supply.look_after()
+                faults = 0
+            except Exception as error:  # nothing may hang because of a fault in here
+                faults += 1
+                active = False
+                self._recover(error, faults)
+            interval = SHORTEST_POLL if active else min(interval * 1.5, LONGEST_POLL)
+            self._relaxed = interval > 0.02
+            if self._wake.wait(interval):
+                self._wake.clear()
+                interval = SHORTEST_POLL
+        self._end()
+
+    def _recover(self, error: Exception, faults: int) -> None:
+        if isinstance(error, (SpoolError, OSError)) or faults >= 5:
+            if not isinstance(error, PoolError):
+                error = SpoolError(
+                    f"pool {self._pool!r}: its run's folder {self._spool.path} cannot be used: {error}",
+                    folder=str(self._spool.path),
+                )
+            self.ledger.fail_all(error)
+        else:
+            logger.error("pool %r: its watcher goes on after a fault", self._pool, exc_info=error)
+
+    def _end(self) -> None:
+        try:
+            self.supply.end(self._collect)
+            self._spool.note(t="closed")
+            if not self._keep_all:
+                self._spool.discard(keep_logs=self._failed_logs)
+        except OSError as error:
+            logger.warning("pool %r: its run's folder could not be cleared: %s", self._pool, error)
+        self._spool.close()
+
+    def _collect(self) -> bool:
+        """Take what is in the inbox; returns whether there was anything."""
+        names = self._spool.names("inbox")
+        for name in sorted((name for name in names if name.startswith("+")), key=_word_order):
+            self._take_word(name)
+        accepted: list[tuple[Task, Outcome]] = []
+        entries: list[dict[str, Any]] = []
+        answered = [name for name in names if not name.startswith("+")]
+        for name in answered:
+            self._accept(name, accepted, entries)
+        # Journalled, then removed, then told: whatever happens in between, the outcome stands somewhere.
+        if entries:
+            self._spool.note_all(entries)
+        for name in answered:
+            self._spool.remove(f"inbox/{name}")
+        for task, outcome in accepted:
+            self.ledger.complete(task, outcome)
+        return bool(names)
+
+    def _take_word(self, name: str) -> None:
+        facts = json.loads(self._spool.read(f"inbox/{name}"))
+        facts["log"] = self._log_path(facts.get("log"))
+        word = name.rpartition(".")[2]
+        self.supply.take_word(word, facts)
+        self._spool.note(t=word, job=facts["job"], worker=facts["worker"], host=facts["host"], reason=facts.get("reason"))
+        self._spool.remove(f"inbox/{name}")
+
+    def _accept(self, name: str, accepted: list[tuple[Task, Outcome]], entries: list[dict[str, Any]]) -> None:
+        number = task_number(name)
+        known = self.ledger.find(number)
+        if known is None:
+            return  # another try was faster, or the task was given up
+        data = self._spool.read(f"inbox/{name}")
+        facts, parts = message.unpack(data)
+        facts["log"] = self._log_path(facts.get("log"))
+        entries.append({"t": "done", "n": number, "outcome": name, "ok": facts["ok"], **self._spool.keep(name, data)})
+        job = self.supply.jobs.get(facts["job"])
+        if job is not None:
+            job.idle = False
+        if not facts["ok"] and facts["log"]:
+            self._failed_logs.add(facts["log"].rpartition("/")[2])
+        group = known[1]
+        if "started" in facts:
+            group.seconds += facts["finished"] - facts["started"]
+            group.finished += 1
+        task = self.ledger.take(number)
+        if task is not None:
+            accepted.append((task, outcomes.thaw(facts, parts, task.name)))
+
+    def _log_path(self, log: str | None) -> str:
+        """Where this process finds a log that a worker has named."""
+        return f"{self._spool.path}/jobs/{log.rpartition('/')[2]}" if log else ""
+
+
+def _word_order(name: str) -> tuple[str, int]:
+    worker, number, _ = name.rsplit(".", 2)
+    return worker, int(number)

@@ -1,0 +1,173 @@
+"""Run one shell command: the function behind every ``add_process``."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from typing import IO, Any
+
+from .errors import CommandError, CommandStartError
+
+__all__ = ["check_arguments", "end_commands", "run_command"]
+
+_ACCEPTED = frozenset(
+    {
+        "bufsize",
+        "close_fds",
+        "creationflags",
+        "cwd",
+        "encoding",
+        "env",
+        "errors",
+        "executable",
+        "pass_fds",
+        "restore_signals",
+        "shell",
+        "stderr",
+        "startupinfo",
+        "stdin",
+        "stdout",
+        "text",
+        "umask",
+        "universal_newlines",
+        "user",
+        "group",
+        "extra_groups",
+        "check",
+        "timeout",
+        "input",
+        "capture_output",
+    }
+)
+
+_groups: set[int] = set()  # the process groups of the commands that run now in this process
+_groups_lock = threading.Lock()  # guards _groups against a command that starts while all are being ended
+
+
+def check_arguments(command: Any, options: Mapping[str, Any]) -> None:
+    """Refuse, before anything starts, what `run_command` would not take. Raises TypeError or ValueError."""
+    if isinstance(command, Sequence) and not isinstance(command, (str, bytes)):
+        if options.get("shell", True):
+            raise ValueError(f"a list of arguments needs shell=False (or shlex.join it into one command): {command!r}")
+        if not command:
+            raise ValueError("an empty list is no command")
+    elif not isinstance(command, (str, bytes, os.PathLike)) or not os.fspath(command):
+        raise ValueError(f"a command is a text such as 'ls -l', not {command!r}")
+    for name in options:
+        if name not in _ACCEPTED:
+            raise TypeError(f"add_process takes the arguments of subprocess.run; {name!r} is none of those it can honour")
+
+
+def run_command(
+    command: Any,
+    *,
+    check: bool = False,
+    timeout: float | None = None,
+    input: str | bytes | None = None,
+    shell: bool = True,
+    **options: Any,
+) -> tuple[int, str, str]:
+    """Run `command` to its end and return (exit status, stdout, stderr); the arguments are those of ``subprocess.run``.
+
+    The command reads an empty stdin (or `input`), is the head of its own process group, and whatever is left of that
+    group is ended with it. Output goes through files without a name, so it may be of any size and a forgotten
+    background process cannot hold the command up.
+
+    Raises CommandError if a signal ended it, CommandStartError if it could not start, CalledProcessError if `check` and
+    its status is not 0, subprocess.TimeoutExpired after `timeout` seconds.
+    """
+    for name in ("text", "universal_newlines", "capture_output", "bufsize"):
+        options.pop(name, None)  # the output is always captured, and always text
+    for name in ("stdin", "stdout", "stderr"):
+        if options.get(name) in (None, subprocess.PIPE):
+            options.pop(name, None)
+    encoding = options.pop("encoding", None) or "utf-8"
+    errors = options.pop("errors", None) or "replace"
+    with _output_files(input, encoding) as (stdin, stdout, stderr):
+        files = {"stdin": stdin, "stdout": stdout, "stderr": stderr, **options}
+        try:
+            process = _start(command, shell=shell, **files)
+        except (OSError, ValueError) as error:
+            raise CommandStartError(
+                f"the command {_short(command)} could not be started: {error}", errno=getattr(error, "errno", None)
+            ) from error
+        try:
+            status = process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            _end_group(process)
+            output = _read(stdout, encoding, errors), _read(stderr, encoding, errors)
+            raise subprocess.TimeoutExpired(command, timeout or 0, *output) from None
+        finally:
+            _end_group(process)
+        out, err = _read(stdout, encoding, errors), _read(stderr, encoding, errors)
+    if status < 0:
+        raise CommandError(_killed(command, -status, err), returncode=status, stdout=out, stderr=err)
+    if check and status:
+        raise subprocess.CalledProcessError(status, command, out, err)
+    return status, out, err
+
+
+def end_commands() -> None:
+    """Kill the process groups of all commands that run in this process now."""
+    with _groups_lock:
+        for group in _groups:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(group, signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def _output_files(text: str | bytes | None, encoding: str) -> Iterator[tuple[IO[bytes] | int, IO[bytes], IO[bytes]]]:
+    with contextlib.ExitStack() as stack:
+        stdin: IO[bytes] | int = subprocess.DEVNULL
+        if text is not None:
+            stdin = stack.enter_context(tempfile.TemporaryFile())
+            stdin.write(text.encode(encoding) if isinstance(text, str) else text)
+            stdin.seek(0)
+        yield stdin, stack.enter_context(tempfile.TemporaryFile()), stack.enter_context(tempfile.TemporaryFile())
+
+
+def _start(command: Any, **options: Any) -> subprocess.Popen[bytes]:
+    if os.name != "posix":  # pragma: no cover - Windows has no process groups of this kind
+        return subprocess.Popen(command, **options)
+    process = subprocess.Popen(command, start_new_session=True, **options)
+    with _groups_lock:
+        _groups.add(process.pid)
+    return process
+
+
+def _end_group(process: subprocess.Popen[bytes]) -> None:
+    """End the command and whatever it left in its group; then it is no longer ours to end."""
+    if os.name != "posix":  # pragma: no cover
+        process.kill()
+        process.wait()
+        return
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    with _groups_lock:
+        _groups.discard(process.pid)
+
+
+def _read(file: IO[bytes], encoding: str, errors: str) -> str:
+    file.seek(0)
+    return file.read().decode(encoding, errors)
+
+
+def _killed(command: Any, number: int, stderr: str) -> str:
+    try:
+        name = signal.Signals(number).name
+    except ValueError:
+        name = f"signal {number}"
+    hint = " (SIGKILL often means: out of memory)" if number == signal.SIGKILL else ""
+    tail = f"\nthe end of its stderr:\n{stderr[-2000:]}" if stderr else ""
+    return f"the command {_short(command)} was ended by {name}{hint}{tail}"
+
+
+def _short(command: Any) -> str:
+    text = repr(command)
+    return text if len(text) <= 300 else f"{text[:280]}… ({len(text)} characters)"

@@ -1,0 +1,170 @@
+"""The errors of this package, in one tree.
+
+::
+
+    PoolError
+    ├── OptionError (ValueError)            an option, setting or configuration file is wrong
+    ├── PoolKindError (TypeError)           the name belongs to a pool of another kind
+    ├── PoolClosedError (RuntimeError)      the pool was shut down
+    ├── ArgumentError (TypeError)           a call that cannot be sent to another process
+    ├── ResultError (RuntimeError)          a value or exception that could not be sent back
+    ├── TaskExitError (RuntimeError)        the task called sys.exit
+    ├── TaskInterruptedError (RuntimeError) the task raised KeyboardInterrupt
+    ├── CommandError (RuntimeError)         a command was killed by a signal
+    │   └── CommandStartError (OSError)     ... or could not be started
+    ├── WorkerDiedError (RuntimeError)      the process running the task died
+    ├── SubmissionError (RuntimeError)      the scheduler refused the job
+    ├── SpoolError (OSError)                the run's folder cannot be used
+    ├── PythonMismatchError (RuntimeError)  the job's Python is another version than the script's
+    └── JobError (RuntimeError)             the job ended before the task did
+        ├── JobTimeoutError                 time limit (not a TimeoutError: that means "not done yet")
+        ├── JobOutOfMemoryError (MemoryError)
+        ├── JobCancelledError               cancelled by somebody else than this program
+        ├── JobPreemptedError
+        ├── NodeFailedError
+        └── JobLostError                    gone without a trace
+
+Each message says which pool and task are concerned, what happened, and what to do next; its parts are attributes as well.
+All of them can be pickled.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = [
+    "ArgumentError",
+    "CommandError",
+    "CommandStartError",
+    "JobCancelledError",
+    "JobError",
+    "JobLostError",
+    "JobOutOfMemoryError",
+    "JobPreemptedError",
+    "JobTimeoutError",
+    "NodeFailedError",
+    "OptionError",
+    "PoolClosedError",
+    "PoolError",
+    "PoolKindError",
+    "PythonMismatchError",
+    "RemoteTraceback",
+    "ResultError",
+    "SpoolError",
+    "SubmissionError",
+    "TaskExitError",
+    "TaskInterruptedError",
+    "WorkerDiedError",
+]
+
+
+class PoolError(Exception):
+    """Base class. Keyword arguments become attributes (and travel with the pickle)."""
+
+    def __init__(self, message: str = "", **parts: Any) -> None:
+        super().__init__(message)
+        self.__dict__.update(parts)
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
+
+
+class OptionError(PoolError, ValueError):
+    """An option, environment variable or configuration file has a wrong name or value."""
+
+
+class PoolKindError(PoolError, TypeError):
+    """A pool of that name exists already and is of another kind, or has other options."""
+
+
+class PoolClosedError(PoolError, RuntimeError):
+    """The pool was shut down. Ask for it again by its name to get a new one."""
+
+
+class ArgumentError(PoolError, TypeError):
+    """The function or its arguments cannot be pickled, so they cannot be sent to another process."""
+
+
+class ResultError(PoolError, RuntimeError):
+    """What the task returned or raised could not be brought back; the message holds its text and traceback."""
+
+
+class TaskExitError(PoolError, RuntimeError):
+    """The task called ``sys.exit``. `code` is what it was called with."""
+
+    code: Any = None
+
+
+class TaskInterruptedError(PoolError, RuntimeError):
+    """The task raised KeyboardInterrupt by itself."""
+
+
+class CommandError(PoolError, RuntimeError):
+    """A command was ended by a signal: `returncode` is minus its number. `stdout` and `stderr` hold what it had printed."""
+
+    returncode: int | None = None
+    stdout: str = ""
+    stderr: str = ""
+
+
+class CommandStartError(CommandError, OSError):
+    """A command could not be started: no such program or folder, not executable, line too long."""
+
+
+class WorkerDiedError(PoolError, RuntimeError):
+    """The process that ran the task died. `exitcode` is its status, or minus the signal's number."""
+
+    exitcode: int | None = None
+
+
+class SubmissionError(PoolError, RuntimeError):
+    """The scheduler refused the job; the message holds its own words."""
+
+
+class SpoolError(PoolError, OSError):
+    """The run's folder is full, gone, not writable or not private. `folder` is its path."""
+
+    folder: str = ""
+
+
+class PythonMismatchError(PoolError, RuntimeError):
+    """The job's Python is of another minor version than the script's, so pickles cannot be exchanged."""
+
+
+class JobError(PoolError, RuntimeError):
+    """The job that ran the task ended before the task did: `job_id`, its `state`, and the path of its `log`."""
+
+    job_id: str = ""
+    state: str = ""
+    log: str = ""
+
+
+class JobTimeoutError(JobError):
+    """The job reached its time limit. Give the task more with ``with_options(timeout_min=…)``."""
+
+
+class JobOutOfMemoryError(JobError, MemoryError):
+    """The job used more memory than it had asked for. Give the task more with ``with_options(mem_gb=…)``."""
+
+
+class JobCancelledError(JobError):
+    """Somebody other than this program cancelled the job."""
+
+
+class JobPreemptedError(JobError):
+    """A job of higher priority took the resources."""
+
+
+class NodeFailedError(JobError):
+    """The node went down while the job ran."""
+
+
+class JobLostError(JobError):
+    """The job is gone and neither an outcome nor the scheduler says how it ended."""
+
+
+class RemoteTraceback(Exception):  # noqa: N818 - shown as a cause only: its name reads as a heading of the text below it
+    """The traceback, as text, of an exception that was raised in another process; the ``__cause__`` of that exception."""
+
+    def __str__(self) -> str:
+        return "\n" + str(self.args[0])

@@ -1,0 +1,187 @@
+"""The options of a cluster pool and of its tasks, checked when they are given.
+
+Job options have the names of submitit's parameters: `timeout_min`, `mem_gb`, `cpus_per_task`, `gpus_per_node`, and
+``slurm_…`` for what only SLURM knows (`slurm_partition`, `slurm_account`, `slurm_setup`, `slurm_additional_parameters` …).
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from .errors import OptionError
+
+__all__ = ["JOB_OPTIONS", "POOL_OPTIONS", "Options", "check_names"]
+
+# submitit's own names for what every executor of it knows, and SLURM's (a test compares them with submitit's).
+_GENERIC = {"timeout_min", "mem_gb", "nodes", "cpus_per_task", "gpus_per_node", "tasks_per_node"}
+_SLURM = {
+    "account",
+    "additional_parameters",
+    "comment",
+    "constraint",
+    "cpus_per_gpu",
+    "cpus_per_task",
+    "dependency",
+    "exclude",
+    "exclusive",
+    "gpus_per_node",
+    "gpus_per_task",
+    "gres",
+    "job_name",
+    "mail_type",
+    "mail_user",
+    "mem",
+    "mem_per_cpu",
+    "mem_per_gpu",
+    "nodelist",
+    "nodes",
+    "ntasks_per_node",
+    "num_gpus",
+    "partition",
+    "qos",
+    "setup",
+    "srun_args",
+    "teardown",
+    "time",
+    "use_srun",
+    "wckey",
+}
+JOB_OPTIONS = frozenset(_GENERIC | {f"slurm_{name}" for name in _SLURM})
+_OWN_JOB_OPTIONS = frozenset({"tasks_per_job"})
+POOL_OPTIONS = frozenset({"executor", "folder", "idle_seconds", "keep", "max_jobs", "python"})
+_ALL = JOB_OPTIONS | _OWN_JOB_OPTIONS | POOL_OPTIONS
+
+EXECUTORS = ("auto", "slurm", "local", "debug")
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of one pool, or of one task of it."""
+
+    executor: str = "auto"
+    """Where jobs run: "slurm", "local" (processes of this machine), "debug" (this process), "auto" (SLURM if it is there)."""
+    folder: str = ""
+    """Where runs live; must be seen by all nodes. Empty: $SCRATCH/nornir_pools, else .nornir_pools in the working folder."""
+    max_jobs: int = 256
+    """Most jobs of the pool in the queue at once."""
+    idle_seconds: float | None = None
+    """How long a job without work stays for more. None: 30, but 0 with GPUs."""
+    keep: str = "failed"
+    """What stays of a run that was closed: "failed" or "all"."""
+    python: str = ""
+    """The command that starts Python in a job, any shell text. Empty: this interpreter."""
+    tasks_per_job: int | None = None
+    """1: a job never takes over another task. None: a job that is done early does."""
+    job: Mapping[str, Any] = field(default_factory=dict)
+    """Job options under submitit's names."""
+
+    @property
+    def strict(self) -> bool:
+        """Whether each task has a job of its own."""
+        return self.tasks_per_job == 1
+
+    @property
+    def gpus(self) -> bool:
+        return any(self.job.get(name) for name in ("gpus_per_node", "slurm_gpus_per_node", "slurm_gpus_per_task", "slurm_gres"))
+
+    @property
+    def idle(self) -> float:
+        """Seconds that a job without work stays."""
+        return self.idle_seconds if self.idle_seconds is not None else 0.0 if self.gpus else 30.0
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any], *defaults: Mapping[str, tuple[Any, str]]) -> Options:
+        """Options from those given in code and, for what these leave out, from defaults (value, where it stands).
+
+        Raises OptionError that names the option, its value and where it stands.
+        """
+        known: dict[str, Any] = {}
+        for source in reversed(defaults):
+            for name, (value, place) in source.items():
+                check_names({name: value}, place)
+                _check(name, value, place)
+                known[name] = value
+        check_names(given)
+        for name, value in given.items():
+            if value is not None:
+                _check(name, value, "")
+                known[name] = value
+        own = {item.name for item in fields(cls)} - {"job"}
+        return cls(
+            **{name: value for name, value in known.items() if name in own},
+            job={name: value for name, value in known.items() if name not in own},
+        )
+
+    def with_task(self, given: Mapping[str, Any]) -> Options:
+        """The options of a task that was added through ``with_options(**given)``."""
+        for name in given:
+            if name in POOL_OPTIONS:
+                raise OptionError(f"the option {name!r} belongs to the pool as a whole: give it where the pool is made")
+        mine = {**self.job, "tasks_per_job": self.tasks_per_job, **given}
+        changed = Options.of(mine)
+        return Options(
+            **{item.name: getattr(self, item.name) for item in fields(self) if item.name not in ("job", "tasks_per_job")},
+            tasks_per_job=changed.tasks_per_job,
+            job=changed.job,
+        )
+
+
+def check_names(options: Mapping[str, Any], place: str = "") -> None:
+    """Raise OptionError for a name that is no option; the error names the nearest one that is."""
+    for name in options:
+        if name not in _ALL:
+            near = difflib.get_close_matches(name, sorted(_ALL), 1, 0.5)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; there are: {', '.join(sorted(_ALL))}"
+            raise OptionError(f"unknown option {name!r}{_in(place)}{hint}")
+
+
+_POSITIVE = {"timeout_min", "mem_gb", "nodes", "cpus_per_task", "tasks_per_node", "slurm_time", "slurm_nodes"}
+_WHOLE = {"max_jobs", "cpus_per_task", "nodes", "tasks_per_node"}
+_TEXT = {"folder", "python", "slurm_partition", "slurm_account", "slurm_qos", "slurm_job_name", "slurm_constraint"}
+
+
+def _check(name: str, value: Any, place: str) -> None:
+    problem = _problem(name, value)
+    if problem:
+        raise OptionError(f"the option {name!r}{_in(place)} {problem}, not {value!r}")
+
+
+def _problem(name: str, value: Any) -> str:
+    """What is wrong with the value, or nothing. What only the scheduler can judge is left to it."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if name == "executor" and value not in EXECUTORS:
+        return f"must be one of {', '.join(EXECUTORS)}"
+    if name == "keep" and value not in ("failed", "all"):
+        return 'must be "failed" or "all"'
+    if name == "tasks_per_job" and value not in (None, 1):
+        return "must be 1 (each task a job of its own) or left out"
+    if name in _POSITIVE and not (number and value > 0):
+        return "must be a number above 0 (0 would mean without limit)" if "time" in name else "must be a number above 0"
+    if name in _WHOLE and not (isinstance(value, int) and number and value >= 1):
+        return "must be a whole number of at least 1"
+    if name in ("idle_seconds", "gpus_per_node") and not (number and value >= 0):
+        return "must be a number of at least 0"
+    if name in _TEXT and not isinstance(value, str):
+        return "must be a text"
+    if name in ("slurm_setup", "slurm_teardown") and not (
+        isinstance(value, list) and all(isinstance(line, str) for line in value)
+    ):
+        return "must be a list of shell lines"
+    if name == "slurm_additional_parameters" and not isinstance(value, Mapping):
+        return "must map names of sbatch options to values"
+    if _has_newline(value) and name not in ("slurm_setup", "slurm_teardown"):
+        return "must be of one line (it becomes a line of the sbatch script)"
+    return ""
+
+
+def _has_newline(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return any(_has_newline(item) for pair in value.items() for item in pair)
+    return any(mark in str(value) for mark in "\n\r")
+
+
+def _in(place: str) -> str:
+    return f" in {place}" if place else ""

@@ -1,0 +1,98 @@
+"""The base of the pools that run on threads of this process; also where upstream has `PoolBase`."""
+
+from __future__ import annotations
+
+import threading
+from queue import SimpleQueue
+
+from . import outcome as outcomes
+from .base import PoolBase, PoolKind, here
+from .command import end_commands
+from .outcome import Outcome
+from .task import Task
+
+__all__ = ["LocalThreadPoolBase", "PoolBase", "PoolKind"]
+
+
+class LocalThreadPoolBase(PoolBase):
+    """A pool whose tasks are driven by threads of this process; a subclass says what a thread does with a task.
+
+    A thread is added whenever there are more unfinished tasks than threads, up to `num_threads`, and then parks in the
+    queue until the pool is closed. Threads are daemons: the exit hook, not the interpreter, waits for their tasks.
+    """
+
+    kind = PoolKind.THREAD
+
+    def __init__(self, name: str = "", num_threads: int | None = None) -> None:
+        super().__init__(name, num_threads)
+        self._queue: SimpleQueue[int | None] = SimpleQueue()
+        self._threads: list[threading.Thread] = []
+
+    def _perform(self, task: Task) -> Outcome:
+        """Run the task's call in (or on behalf of) this thread. Must not raise."""
+        return outcomes.call(*task._take_call())
+
+    def _thread_ends(self) -> None:
+        """Called in a worker thread as its last act."""
+
+    def _launch(self, task: Task) -> None:
+        self._waiting[task.task_id] = task
+        self._queue.put(task.task_id)
+        if len(self._unfinished) > len(self._threads) < self.num_threads:
+            self._add_thread()
+
+    def _add_thread(self) -> None:
+        with self._lock:
+            if len(self._threads) >= self.num_threads:
+                return
+            thread = threading.Thread(target=self._work, name=f"{self._name}-{len(self._threads)}", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # the system's limit on threads: those there are will do, if there are any
+                if not self._threads:
+                    raise
+                return
+            self._threads.append(thread)
+
+    def _work(self) -> None:
+        """What a worker thread does until the pool is closed."""
+        here.pools = frozenset({self})
+        queue, waiting = self._queue, self._waiting
+        while (task_id := queue.get()) is not None:
+            task = waiting.pop(task_id, None)
+            if task is not None:  # else it was cancelled, or a waiting worker has run it already
+                self._run(task)
+                del task  # a parked thread must not keep the last task alive
+        self._thread_ends()
+
+    def _run(self, task: Task) -> None:
+        if self._watchers:
+            self._tell()
+        task.set_running_or_notify_cancel()
+        try:
+            outcome = self._perform(task)
+        except Exception as error:  # a fault of this package must not cost a worker, nor leave a task undone
+            outcome = outcomes.failure(error, task.name)
+        self._finish(task, outcome)
+
+    def _assist(self, task: Task) -> None:
+        if self in here.pools and self._withdraw(task):
+            self._run(task)
+
+    def _close(self, wait: bool) -> None:
+        with self._lock:
+            threads, self._threads = self._threads, []
+            for _ in threads:
+                self._queue.put(None)  # behind all tasks, so that these still run
+        if wait:
+            for thread in threads:
+                if thread is not threading.current_thread():
+                    thread.join()
+
+    def abandon(self) -> None:
+        super().abandon()
+        end_commands()
+
+    def _forget_workers(self) -> None:
+        self._queue = SimpleQueue()
+        self._threads = []

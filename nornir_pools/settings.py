@@ -1,0 +1,103 @@
+"""Settings: every environment variable and configuration file that the package reads, each read when it is used.
+
+==================== ==========================================================================================
+MAX_PYTHON_THREADS   most workers of a pool of this machine (`ApplyOSThreadLimit`)
+NORNIR_POOLS_*       a default for the option of that name, e.g. NORNIR_POOLS_EXECUTOR, NORNIR_POOLS_SLURM_PARTITION
+nornir_pools.toml    the same in the working folder, else in the user's configuration folder
+SCRATCH              where runs live if no folder is set
+SLURM_CPUS_PER_TASK  inside a job: how many CPUs it has
+==================== ==========================================================================================
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import sys
+from pathlib import Path
+from typing import Any
+
+from .errors import OptionError
+
+__all__ = ["environment_options", "file_options", "limit_threads", "usable_cpus"]
+
+PREFIX = "NORNIR_POOLS_"
+FILE_NAME = "nornir_pools.toml"
+
+
+def usable_cpus() -> int:
+    """How many CPUs this process may use: its affinity, and inside a job what the job has."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    in_job = os.environ.get("SLURM_CPUS_PER_TASK", "")
+    return min(count, int(in_job)) if in_job.isdigit() and int(in_job) else count
+
+
+def limit_threads(number: int | None) -> int | None:
+    """`number`, or MAX_PYTHON_THREADS if that is set and smaller; None stays None."""
+    text = os.environ.get("MAX_PYTHON_THREADS")
+    limit = None
+    if text is not None:
+        try:
+            limit = int(text)
+        except ValueError:
+            limit = 0
+        if limit < 1:
+            raise OptionError(f"the environment variable MAX_PYTHON_THREADS must be a whole number of at least 1, not {text!r}")
+    if number is None or limit is None:
+        return number
+    return min(number, limit)
+
+
+def environment_options() -> dict[str, tuple[Any, str]]:
+    """Options from NORNIR_POOLS_* variables: name -> (value, where it stands)."""
+    return {
+        name[len(PREFIX) :].lower(): (_parse(text), f"the environment variable {name}")
+        for name, text in os.environ.items()
+        if name.startswith(PREFIX)
+    }
+
+
+def _parse(text: str) -> Any:
+    """Numbers, true/false, lists and mappings are written as in JSON; anything else is a text."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def file_options() -> dict[str, tuple[Any, str]]:
+    """Options from the configuration file: name -> (value, where it stands). Raises OptionError with file and line."""
+    import platformdirs
+
+    for folder in (Path.cwd(), Path(platformdirs.user_config_dir("nornir_pools"))):
+        path = folder / FILE_NAME
+        try:
+            with path.open("rb") as file:
+                _check_owner(path, os.fstat(file.fileno()))
+                content = file.read()
+        except (FileNotFoundError, NotADirectoryError, PermissionError):
+            continue
+        return {name: (value, str(path)) for name, value in _load(path, content).items()}
+    return {}
+
+
+def _check_owner(path: Path, status: os.stat_result) -> None:
+    """The file holds lines that a shell will run, so nobody else may be able to write it."""
+    if not hasattr(os, "geteuid"):  # pragma: no cover - Windows
+        return
+    if status.st_uid not in (0, os.geteuid()):
+        raise OptionError(f"{path} belongs to another user (uid {status.st_uid}) and is not read; make a copy of your own")
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise OptionError(f"{path} can be written by others and is not read; run: chmod go-w {path}")
+
+
+def _load(path: Path, content: bytes) -> dict[str, Any]:
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:  # pragma: no cover
+        import tomli as tomllib
+    try:
+        return tomllib.loads(content.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:  # its text names line and column
+        raise OptionError(f"{path} is not valid TOML: {error}") from None

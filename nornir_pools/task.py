@@ -1,0 +1,244 @@
+"""A task is a `concurrent.futures.Future` with a name; a command task also has the command's exit status."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
+from concurrent import futures
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from . import message
+from .errors import ArgumentError, CommandError, PoolError
+from .outcome import Outcome
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from .poolbase import PoolBase
+
+__all__ = ["CommandTask", "Task", "dump_call"]
+
+# Until Python 3.10 the futures' TimeoutError was a class of its own: there, a wait that ran out is both.
+if sys.version_info >= (3, 11):
+    _NotDoneError = TimeoutError
+else:  # pragma: no cover
+
+    class _NotDoneError(TimeoutError, futures.TimeoutError):
+        pass
+
+
+class Task(futures.Future[Any]):
+    """One call given to a pool. Made by ``pool.add_task`` and ``pool.submit``, never directly.
+
+    Everything of `concurrent.futures.Future` works (``as_completed``, ``wait``, ``add_done_callback``, ``cancel``,
+    ``asyncio.wrap_future``), and it can be awaited. Attributes of your own may be set on it.
+    """
+
+    options: Mapping[str, Any] = MappingProxyType({})
+    """The job options it was given through `with_options`."""
+    facts: Mapping[str, Any] = MappingProxyType({})
+    """Where and when it ran, once it is done: plain data such as host, pid, job, log (which of them depends on the pool)."""
+    task_end_time: float | None = None
+
+    _ids = itertools.count(1)
+    _traceback: TracebackType | None = None
+    _parts: Sequence[message.Buffer] = ()  # the call, pickled, while it waits to be sent to another process
+
+    def __init__(
+        self,
+        pool: PoolBase,
+        name: str,
+        func: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> None:
+        super().__init__()
+        self.name = name
+        self.task_id: int = next(Task._ids)
+        """Increases with every task of this process."""
+        self.func: Callable[..., Any] | None = func
+        self.args = args
+        """What the function gets; let go (empty) as soon as it was sent to another process or the task is done."""
+        self.kwargs = kwargs
+        self.task_start_time = time.monotonic()
+        """When the task was made, in seconds of the monotonic clock; so are the end and the elapsed time."""
+        self._pool = pool
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.task_id} {self.name!r} of pool {self._pool.name!r}: {self._state.lower()}>"
+
+    @classmethod
+    def generate_id(cls) -> int:
+        """A fresh task id."""
+        return next(Task._ids)
+
+    @property
+    def iscompleted(self) -> bool:
+        """Whether the task is over, in whatever way. Never blocks and never raises."""
+        return self.done()
+
+    @property
+    def elapsed_time(self) -> float:
+        """Seconds from the making of the task to its end, or to now."""
+        end = self.task_end_time
+        return (time.monotonic() if end is None else end) - self.task_start_time
+
+    @property
+    def elapsed_time_str(self) -> str:
+        """The elapsed time as ``[H:]MM:SS.ss``."""
+        minutes, seconds = divmod(self.elapsed_time, 60)
+        hours, minutes = divmod(int(minutes), 60)
+        return (f"{hours}:" if hours else "") + f"{minutes:02d}:{seconds:05.2f}"
+
+    def set_completion_time(self) -> None:
+        """Note the end of the task; only the first call counts."""
+        if self.task_end_time is None:
+            self.task_end_time = time.monotonic()
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Block until the task is over. Raises as `wait_return` does."""
+        self.result(timeout)
+
+    def wait_return(self, timeout: float | None = None) -> Any:
+        """Block until the task is over and return its value: what the function returned, or the stdout of a command.
+
+        Raises the task's own exception, every time it is called; TimeoutError if it is not done within `timeout`
+        seconds; CancelledError if it was cancelled.
+        """
+        return self.result(timeout)
+
+    def result(self, timeout: float | None = None) -> Any:
+        """The same as `wait_return`."""
+        if self._state != "FINISHED":  # the last state there is: nothing changes any more
+            self._wait_until_done(timeout)
+        error = self._exception
+        if error is None:
+            return self._result
+        self._pool._was_asked(self)
+        try:
+            # From where it was first raised: the traceback must not grow with every call, from whichever thread.
+            raise error.with_traceback(self._traceback)
+        finally:
+            del error, self  # the traceback refers to this frame: leave no cycle behind
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """The task's exception, or None if it succeeded. Blocks and raises TimeoutError and CancelledError as `result`."""
+        if self._state != "FINISHED":
+            self._wait_until_done(timeout)
+        if self._exception is not None:
+            self._pool._was_asked(self)
+        return self._exception
+
+    def _wait_until_done(self, timeout: float | None) -> None:
+        self._pool._assist(self)
+        try:
+            super().exception(timeout)
+        except futures.CancelledError:
+            raise
+        except futures.TimeoutError:
+            raise _NotDoneError(f"task {self.name!r} of pool {self._pool.name!r} is not done after {timeout} s") from None
+
+    def cancel(self) -> bool:
+        """Take the task back if it has not started. Returns whether it is cancelled now."""
+        # Exactly one party completes a Future: whoever takes the waiting call from the pool, here or in a worker.
+        if self._pool._withdraw(self):
+            super().cancel()
+            self._pool._finish(self, None)
+        return self.cancelled()
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        import asyncio
+
+        return asyncio.wrap_future(self).__await__()
+
+    def _take_call(self) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
+        """The call, which the task lets go of."""
+        assert self.func is not None
+        call = self.func, self.args, self.kwargs
+        self.func, self.args, self.kwargs = None, (), {}
+        return call
+
+    def _complete(self, outcome: Outcome | None) -> None:
+        """Give the Future its outcome (None: it was cancelled) and run its callbacks."""
+        self.set_completion_time()
+        if outcome is None or self._state != "RUNNING":
+            self.set_running_or_notify_cancel()
+        self.func, self.args, self.kwargs = None, (), {}
+        if outcome is None:
+            return
+        self.facts = outcome.facts
+        if outcome.error is None:
+            self.set_result(self._value_of(outcome.value))
+        else:
+            self._traceback = outcome.error.__traceback__
+            self._note_error(outcome.error)
+            self.set_exception(outcome.error)
+
+    def _value_of(self, value: Any) -> Any:
+        return value
+
+    def _note_error(self, error: BaseException) -> None:
+        pass
+
+
+def dump_call(task: Task, replace: Callable[[Any], Any] | None = None) -> list[message.Buffer]:
+    """The task's call, pickled, of which the task lets go; `replace` may give something else for an argument.
+
+    Raises ArgumentError if it cannot be pickled.
+    """
+    args, kwargs = task.args, task.kwargs
+    if replace is not None:
+        args = tuple(map(replace, args))
+        kwargs = {name: replace(value) for name, value in kwargs.items()}
+    try:
+        parts = message.dump((task.func, args, kwargs))
+    except Exception as error:
+        raise ArgumentError(
+            f"task {task.name!r} of pool {task._pool.name!r}: the function or an argument cannot be sent to another process: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    task._take_call()
+    return parts
+
+
+class CommandTask(Task):
+    """A shell command given to a pool by ``add_process``. Its value is the command's stdout as text."""
+
+    cmd: str
+    """The command as it was given."""
+    stdoutdata: str = ""
+    """What the command printed, once it is done; bytes that are no UTF-8 are replaced."""
+    stderrdata: str = ""
+    _returncode: int | None = None
+
+    @property
+    def returncode(self) -> int:
+        """The command's exit status; minus the signal's number if a signal ended it. Waits for the end.
+
+        Raises the task's own error if the command never gave a status (it could not be started, or its job was lost):
+        such a failure must not be taken for a command that failed.
+        """
+        error = self.exception()
+        if self._returncode is not None:
+            return self._returncode
+        if error is None:
+            raise PoolError(f"command {self.name!r} of pool {self._pool.name!r} gave no exit status")
+        raise error.with_traceback(self._traceback)
+
+    @property
+    def failed(self) -> bool:
+        """Whether the command, once done, counts as failed: it raised, or its exit status is not 0. Never blocks."""
+        return self.done() and (self.cancelled() or self._exception is not None or self._returncode != 0)
+
+    def _value_of(self, value: Any) -> str:
+        self._returncode, self.stdoutdata, self.stderrdata = value
+        return self.stdoutdata
+
+    def _note_error(self, error: BaseException) -> None:
+        if isinstance(error, CommandError) or hasattr(error, "returncode"):  # also subprocess.CalledProcessError
+            self._returncode = getattr(error, "returncode", None)
+            self.stdoutdata = getattr(error, "stdout", None) or ""
+            self.stderrdata = getattr(error, "stderr", None) or ""
