@@ -207,12 +207,17 @@ def dump_call(task: Task, replace: Callable[[Any], Any] | None = None) -> list[m
 class CommandTask(Task):
     """A shell command given to a pool by ``add_process``. Its value is the command's stdout as text."""
 
-    cmd: str
-    """The command as it was given."""
     stdoutdata: str = ""
     """What the command printed, once it is done; bytes that are no UTF-8 are replaced."""
     stderrdata: str = ""
     _returncode: int | None = None
+
+    def __init__(
+        self, pool: PoolBase, name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        super().__init__(pool, name, func, args, kwargs)
+        self.cmd = args[0]
+        """The command as it was given."""
 
     @property
     def returncode(self) -> int:

@@ -27,6 +27,16 @@ from .context import for_submission
 __all__ = ["Launcher", "LocalLauncher", "SlurmLauncher", "worker_command"]
 
 _START_SECONDS = 30.0  # a local worker that has not come up by then never will
+# What submitit's job runs, in the folder of logs. That job has a time limit and gets Ctrl-C: all it does is to start the
+# workers, in sessions of their own.
+_STARTER = """\
+import subprocess, sys
+command, *jobs = sys.argv[1:]
+for job in jobs:
+    with open(job + ".log", "ab") as log:
+        subprocess.Popen(["/bin/sh", "-c", command + " --job " + job], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                         start_new_session=True)
+"""
 _PACKAGE_ROOT = str(Path(__file__).resolve().parents[2])
 
 
@@ -54,6 +64,10 @@ class Launcher(Protocol):
 
     def final_state(self, job: str) -> str:
         """What is on record about a job that `states` no longer shows, or ""."""
+        ...
+
+    def close(self) -> None:
+        """Leave nothing behind once all jobs are over."""
         ...
 
 
@@ -148,6 +162,9 @@ class SlurmLauncher:
     def final_state(self, job: str) -> str:
         return slurm.accounting(job, self._environment)
 
+    def close(self) -> None:
+        pass
+
 
 class LocalLauncher:
     """Jobs as processes of this machine, started through submitit's local executor."""
@@ -165,20 +182,17 @@ class LocalLauncher:
         jobs = [f"L{self._count + index}" for index in range(1, count + 1)]
         self._count += count
         executor = submitit.LocalExecutor(self._run / "jobs")
-        # submitit's job has a time limit and gets Ctrl-C: all it does is to start the workers, in sessions of their own.
-        lines = [*options.job.get("slurm_setup", []), *self._restored()]
-        command = worker_command(self._run, options, group)
-        lines += [f"setsid {command} --job {job} </dev/null >>{job}.log 2>&1 &" for job in jobs]
+        command = "\n".join([*options.job.get("slurm_setup", []), "exec " + worker_command(self._run, options, group)])
         starter = executor.submit(
-            submitit.helpers.CommandFunction(["bash", "-c", "\n".join(lines)], verbose=False, cwd=self._run / "jobs")
+            submitit.helpers.CommandFunction(
+                [sys.executable, "-c", _STARTER, command, *jobs],
+                verbose=False,
+                cwd=executor.folder,
+                env=self._environment,  # of when the pool was made; what was changed since travels with the tasks
+            )
         )
         self._starters.update(dict.fromkeys(jobs, (starter, time.monotonic())))
         return jobs
-
-    def _restored(self) -> list[str]:
-        """submitit's local executor hides the GPUs from what it starts."""
-        devices = self._environment.get("CUDA_VISIBLE_DEVICES")
-        return ["unset CUDA_VISIBLE_DEVICES" if devices is None else f"export CUDA_VISIBLE_DEVICES={shlex.quote(devices)}"]
 
     def note_up(self, job: str, pid: int) -> None:
         self._pids[job] = pid  # from now on the job's state is that of this process
@@ -202,6 +216,12 @@ class LocalLauncher:
 
     def final_state(self, job: str) -> str:
         return ""
+
+    def close(self) -> None:
+        until = time.monotonic() + 5.0
+        for starter, _ in self._starters.values():
+            while not starter.done() and time.monotonic() < until:  # which reaps submitit's process
+                time.sleep(0.01)
 
 
 def _is_alive(pid: int) -> bool:

@@ -242,6 +242,9 @@ class Supply:
             self._launcher.cancel(ids)
         return ids
 
+    def _may_run(self, job: str, states: dict[str, str]) -> bool:
+        return job in states and not slurm.is_over(states[job]) and not self.jobs[job].left
+
     def end(self, collect: Callable[[], object]) -> None:
         """All tasks are done: have workers stop, cancel what has not started, and return when no job is left.
 
@@ -264,11 +267,13 @@ class Supply:
             until = time.monotonic() + STOPPING
             while cancelled and time.monotonic() < until:
                 states = self._launcher.states()
-                cancelled = [job for job in cancelled if job in states and not slurm.is_over(states[job])]
-                time.sleep(0.1 if cancelled else 0)
+                collect()  # a job that comes up only now finds that it is to stop, and says so
+                cancelled = [job for job in cancelled if self._may_run(job, states)]
+                time.sleep(0.05 if cancelled else 0)
         except slurm.SlurmError as error:
             ids = " ".join(job.id for job in self.jobs.values() if not job.left)
             logger.error("pool %r: its jobs could not be cancelled (%s); run: scancel %s", self._pool, error, ids)
+        self._launcher.close()
 
 
 def _mismatch(pool: str, facts: dict[str, Any]) -> PythonMismatchError:

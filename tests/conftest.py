@@ -1,0 +1,76 @@
+"""What every test has: a folder of its own, a scrubbed environment, a time limit, and a look at what it has left behind."""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+import nornir_pools as pools
+
+from .lab import Slurm, find_slurm, stop_lab
+
+_SCRUBBED = ("NORNIR_", "MAX_PYTHON_THREADS", "SLURM_", "SBATCH_", "SRUN_", "SCRATCH")
+_KEPT = ("SLURM_CONF", "NORNIR_POOLS_REQUIRE_SLURM")
+REQUIRE_SLURM = bool(os.environ.get("NORNIR_POOLS_REQUIRE_SLURM"))
+
+for _name in list(os.environ):
+    if _name.startswith(_SCRUBBED) and _name not in _KEPT:
+        del os.environ[_name]
+os.environ.pop("NORNIR_POOLS_REQUIRE_SLURM", None)
+
+
+@pytest.fixture(scope="session")
+def slurm() -> Iterator[Slurm]:
+    """A real SLURM: the one that this machine has, else the project's lab, started for the session."""
+    found, reason = find_slurm()
+    if found is None:
+        if REQUIRE_SLURM:
+            pytest.fail(f"SLURM is required here, and there is none: {reason}")
+        pytest.skip(f"no SLURM: {reason}")
+    yield found
+    stop_lab(found)
+
+
+@pytest.fixture(autouse=True)
+def own_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The test's working folder and home are its own, and when it is over no thread, child or pool of it is left."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    threads = set(threading.enumerate())
+    children = {process.pid for process in psutil.Process().children()}
+    yield
+    pools.ClosePools()
+    assert not pools.dictKnownPools
+    until(lambda: not [thread for thread in threading.enumerate() if thread not in threads], "threads are left")
+    until(lambda: not _children(children), "children are left")
+    gc.collect()  # a ResourceWarning belongs to the test that caused it
+
+
+def until(reached: Callable[[], bool], what: str, seconds: float = 10.0) -> None:
+    """Wait for something that is bound to happen; fail if it does not."""
+    end = time.monotonic() + seconds
+    while not reached():
+        if time.monotonic() > end:
+            names = [thread.name for thread in threading.enumerate()], psutil.Process().children()
+            pytest.fail(f"{what} (threads, children: {names})")
+        time.sleep(0.01)
+
+
+def _children(before: set[int]) -> list[psutil.Process]:
+    """Children that are left, but for multiprocessing's own servers, which serve the whole session."""
+    left = []
+    for process in psutil.Process().children():
+        try:
+            words = " ".join(process.cmdline())
+        except psutil.NoSuchProcess:
+            continue
+        if process.pid not in before and "forkserver import main" not in words and "resource_tracker" not in words:
+            left.append(process)
+    return left

@@ -1,0 +1,186 @@
+"""What the tests' tasks run: functions of a module, so that they can be sent by name."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any, NoReturn
+
+
+def add(a: Any, b: Any = 1) -> Any:
+    return a + b
+
+
+def echo(*args: Any, **kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    return args, kwargs
+
+
+def process_id() -> int:
+    return os.getpid()
+
+
+def wait_for_file(path: str, value: Any = None) -> Any:
+    """Return once the file is there; the test makes it."""
+    end = time.monotonic() + 50
+    while not Path(path).exists():
+        if time.monotonic() > end:
+            raise TimeoutError(path)
+        time.sleep(0.01)
+    return value
+
+
+def touch_and_wait(mark: str, path: str, value: Any = None) -> Any:
+    Path(mark).touch()
+    return wait_for_file(path, value)
+
+
+class PlainError(Exception):
+    pass
+
+
+class OwnConstructorError(Exception):
+    """Its pickle does not load: the constructor takes other arguments than `args` holds."""
+
+    def __init__(self, code: int, place: str) -> None:
+        super().__init__(f"code {code} at {place}")
+        self.code = code
+
+
+class LockInsideError(Exception):
+    def __init__(self) -> None:
+        super().__init__("lock inside")
+        self.lock = threading.Lock()
+
+
+class NoTextError(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+class RefusesToBeSent:
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("refuses to be sent")
+
+
+class RefusesToBeRead:
+    def __reduce__(self) -> Any:
+        return refuse, ()
+
+
+def refuse() -> NoReturn:
+    raise ValueError("refuses to be read")
+
+
+def fail(error: type[BaseException] = ValueError, *args: Any) -> NoReturn:
+    raise error(*args)
+
+
+def fail_with_cause() -> NoReturn:
+    values: dict[str, int] = {}
+    try:
+        values["missing"] += 1
+    except KeyError as error:
+        raise ValueError("outer") from error
+    raise AssertionError("there was a value")
+
+
+def give(kind: str) -> Any:
+    """Values that cannot be sent, or not be read."""
+    if kind == "generator":
+        return (i for i in range(3))
+    if kind == "lock":
+        return threading.Lock()
+    return RefusesToBeRead() if kind == "unreadable" else RefusesToBeSent()
+
+
+def exit_with(code: Any) -> NoReturn:
+    sys.exit(code)
+
+
+def die(how: str) -> NoReturn:
+    if how == "os._exit":
+        os._exit(3)
+    if how == "segfault":
+        import faulthandler
+
+        faulthandler.disable()
+        os.kill(os.getpid(), signal.SIGSEGV)
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError("still alive")
+
+
+def leave_child_and_die() -> NoReturn:
+    """A child that keeps everything open that this process has open, and then a sudden death."""
+    if os.fork() == 0:
+        time.sleep(5)
+        os._exit(0)
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError("still alive")
+
+
+def surroundings(*names: str) -> dict[str, Any]:
+    mask = os.umask(0)
+    os.umask(mask)
+    return {"cwd": os.getcwd(), "umask": mask, "path": list(sys.path), **{name: os.environ.get(name) for name in names}}
+
+
+def disturb_surroundings() -> None:
+    """Leave everything different from what it was."""
+    os.environ["LEFT_BEHIND"] = "yes"
+    os.environ.pop("MARK", None)
+    os.umask(0o007)
+    os.chdir("/")
+    sys.path.insert(0, "/left/behind")
+
+
+def make_array(n: int) -> Any:
+    import numpy as np
+
+    return np.arange(n, dtype=np.float64)
+
+
+def sum_and_flags(array: Any) -> tuple[float, bool]:
+    return float(array.sum()), bool(array.flags.writeable)
+
+
+def double_in_place(array: Any) -> Any:
+    array *= 2
+    return array
+
+
+def pool_inside(kind: str) -> Any:
+    import nornir_pools as pools
+
+    get = {"threads": pools.GetThreadPool, "processes": pools.GetMultithreadingPool}[kind]
+    with get("inside", 2) as pool:
+        return pool.add_task("in", add, 1, 2).wait_return()
+
+
+def run_program(*words: str) -> str:
+    return subprocess.run(words, check=True, capture_output=True, text=True).stdout
+
+
+class Counter:
+    """For bound methods, class methods and instances that are called."""
+
+    def __init__(self, start: int) -> None:
+        self.start = start
+
+    def plus(self, n: int) -> int:
+        return self.start + n
+
+    @classmethod
+    def made(cls, n: int) -> int:
+        return cls(n).start
+
+    @staticmethod
+    def twice(n: int) -> int:
+        return 2 * n
+
+    def __call__(self, n: int) -> int:
+        return self.start * n

@@ -1,0 +1,65 @@
+"""Finding a SLURM for the tests, or starting the project's own lab."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["LAB", "Slurm", "find_slurm", "stop_lab"]
+
+LAB = Path(__file__).resolve().parents[1] / "slurm" / "lab"
+
+
+@dataclass
+class Slurm:
+    """A SLURM that answers. `ours` if it is a lab that this session has started."""
+
+    conf: str
+    ours: bool
+
+    def jobs(self, *options: str) -> list[str]:
+        """The ids of the jobs in the queue, array elements one by one."""
+        return self.run("squeue", "-h", "-r", "-o", "%i", *options).split()
+
+    def run(self, *command: str) -> str:
+        """What a SLURM command prints."""
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=self.environment(), check=True)
+        return done.stdout
+
+    def environment(self) -> dict[str, str]:
+        """The environment in which SLURM commands work."""
+        return {**os.environ, **({"SLURM_CONF": self.conf} if self.conf else {})}
+
+
+def find_slurm() -> tuple[Slurm | None, str]:
+    """A SLURM, or the reason why there is none. Sets SLURM_CONF in this process."""
+    if shutil.which("sinfo") and _answers():
+        return Slurm(os.environ.get("SLURM_CONF", ""), ours=False), ""
+    if shutil.which("slurmctld") is None:
+        return None, "Debian's packages slurm-wlm, slurmdbd, munge and mariadb-server are not installed"
+    if os.geteuid() != 0:
+        return None, "starting slurm/lab needs root"
+    done = subprocess.run([LAB / "start"], capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL)
+    conf = re.search(r"export SLURM_CONF=(\S+)", done.stdout)
+    if done.returncode or conf is None:
+        return None, f"slurm/lab/start failed: {done.stdout}{done.stderr}"
+    os.environ["SLURM_CONF"] = conf[1]
+    return Slurm(conf[1], ours=True), ""
+
+
+def stop_lab(slurm: Slurm) -> None:
+    """Stop the lab if this session has started it."""
+    if slurm.ours:
+        subprocess.run([LAB / "stop"], timeout=60, check=True, stdin=subprocess.DEVNULL, capture_output=True)
+
+
+def _answers() -> bool:
+    try:
+        done = subprocess.run(["sinfo", "-h", "-N", "-t", "idle,mixed,allocated"], capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0 and bool(done.stdout.strip())

@@ -1,0 +1,227 @@
+"""The shape of the package: who may import whom, how long a module may be, and what stands in it."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+
+import nornir_pools
+
+PACKAGE = Path(nornir_pools.__file__).parent
+ROOT = PACKAGE.parent
+
+# A module imports only what stands in a line above its own. A new module needs a place here.
+TIERS: tuple[tuple[str, ...], ...] = (
+    ("_version", "errors"),
+    ("settings", "options", "message"),
+    ("outcome",),
+    ("task",),
+    ("command", "deaths", "tasks", "progress", "shared_memory"),
+    ("adding",),
+    ("base",),
+    ("poolbase",),
+    ("local", "local.pipe"),
+    ("local.process_worker",),
+    ("local.processes", "local.commands", "local.threads", "local.serial"),
+    ("local.machine",),
+    ("cluster", "cluster.folder", "cluster.signals", "cluster.context", "cluster.slurm", "cluster.jobs"),
+    ("cluster.spool",),
+    ("cluster.shared",),
+    ("cluster.child",),
+    ("cluster.worker",),
+    ("cluster.launcher",),
+    ("cluster.ledger", "cluster.obituary"),
+    ("cluster.supply",),
+    ("cluster.watcher",),
+    ("cluster.pool",),
+    ("registry",),
+    ("api",),
+    ("",),  # the package itself
+)
+TOP = ("demo", "cli", "__main__")  # programs: above everything, in no order of their own
+PRINTS = ("demo.main", "cli", "__main__")
+LONGEST_MODULE = 300
+LONGEST_FUNCTION = 50
+
+
+def name_of(path: Path) -> str:
+    """The module's name inside the package; "" for the package itself."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {name_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+@cache
+def tree_of(module: str) -> ast.Module:
+    return ast.parse(MODULES[module].read_text(encoding="utf-8"))
+
+
+def is_top(module: str, names: tuple[str, ...] = TOP) -> bool:
+    return module in names or module.startswith(tuple(f"{name}." for name in names))
+
+
+LIBRARY = [module for module in MODULES if not is_top(module)]
+
+
+def running_nodes(node: ast.AST) -> Iterator[ast.AST]:
+    """Every node but those under ``if TYPE_CHECKING``, which only a type checker reads."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and isinstance(child.test, ast.Name) and child.test.id == "TYPE_CHECKING":
+            for other in child.orelse:
+                yield other
+                yield from running_nodes(other)
+            continue
+        yield child
+        yield from running_nodes(child)
+
+
+def imported(module: str) -> Iterator[str]:
+    """The full names that a module imports, in functions as well."""
+    package = ["nornir_pools", *(module.split(".") if module else [])]
+    if MODULES[module].name != "__init__.py":
+        package.pop()
+    for node in running_nodes(tree_of(module)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            start = package[: len(package) - node.level + 1] if node.level else []
+            base = ".".join([*start, *([node.module] if node.module else [])])
+            for alias in node.names:
+                inner = f"{base}.{alias.name}"
+                yield inner if inner.removeprefix("nornir_pools.") in MODULES else base
+
+
+def own_imports(module: str) -> set[str]:
+    """The modules of this package that a module imports."""
+    names = {name for name in imported(module) if name.split(".")[0] == "nornir_pools"}
+    return {name.removeprefix("nornir_pools").removeprefix(".") for name in names}
+
+
+def importers_of(name: str) -> set[str]:
+    return {module for module in MODULES if any(other.split(".")[0] == name for other in imported(module))}
+
+
+def test_every_module_imports_only_from_lower_levels() -> None:
+    places = {name: number for number, names in enumerate(TIERS) for name in names}
+    for module in LIBRARY:
+        assert module in places, f"nornir_pools.{module} has no place in TIERS"
+        too_high = {name for name in own_imports(module) if is_top(name) or places[name] >= places[module]}
+        assert not too_high, f"nornir_pools.{module} imports from above"
+
+
+def test_modules_import_each_other_in_no_circle() -> None:
+    left = {module: own_imports(module) - {module} for module in MODULES}
+    while left:
+        free = {module for module, names in left.items() if not names & left.keys()}
+        assert free, f"a circle within {sorted(left)}"
+        left = {module: names for module, names in left.items() if module not in free}
+
+
+def test_a_program_module_goes_by_the_public_names_only() -> None:
+    for module in filter(is_top, MODULES):
+        assert {name for name in own_imports(module) if not is_top(name)} <= {""}, module
+
+
+def test_modules_are_short() -> None:
+    lengths = {module: len(path.read_text(encoding="utf-8").splitlines()) for module, path in MODULES.items()}
+    assert not {module: length for module, length in lengths.items() if length > LONGEST_MODULE}
+
+
+def test_functions_are_short() -> None:
+    lengths = {
+        f"{module}.{node.name}": (node.end_lineno or 0) - node.lineno + 1
+        for module in MODULES
+        for node in ast.walk(tree_of(module))
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+    }
+    assert not {name: length for name, length in lengths.items() if length > LONGEST_FUNCTION}
+
+
+def test_only_programs_print() -> None:
+    for module in MODULES:
+        if not is_top(module, PRINTS):
+            calls = [node.func for node in ast.walk(tree_of(module)) if isinstance(node, ast.Call)]
+            assert not [call.lineno for call in calls if isinstance(call, ast.Name) and call.id == "print"], module
+
+
+def test_only_the_launcher_imports_submitit() -> None:
+    assert importers_of("submitit") == {"cluster.launcher"}
+
+
+def test_only_few_modules_start_programs() -> None:
+    assert {module for module in importers_of("subprocess") if not is_top(module)} <= {
+        "command",
+        "cluster.launcher",
+        "cluster.slurm",
+    }
+
+
+def test_every_module_says_what_it_is() -> None:
+    assert not [module for module in MODULES if module != "_version" and not ast.get_docstring(tree_of(module))]
+
+
+def test_every_module_lists_what_it_offers() -> None:
+    for module in LIBRARY:
+        if MODULES[module].name == "__init__.py" or module == "_version":
+            continue
+        loaded = importlib.import_module(f"nornir_pools.{module}")
+        offered = set(getattr(loaded, "__all__", ()))
+        own = {
+            node.name
+            for node in tree_of(module).body
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_")
+        }
+        assert own <= offered, f"nornir_pools.{module}.__all__ is incomplete"
+        assert not {name for name in offered if not hasattr(loaded, name)}, module
+
+
+def test_all_names_of_the_package_are_listed() -> None:
+    public = {
+        name for name, value in vars(nornir_pools).items() if not name.startswith("_") and not isinstance(value, ModuleType)
+    }
+    assert set(nornir_pools.__all__) == public | {"__version__", "_pool_kind"}
+    assert len(nornir_pools.__all__) == len(set(nornir_pools.__all__))
+
+
+def test_only_the_upstream_functions_have_upstreams_spelling() -> None:
+    for module in MODULES:
+        if module == "api":
+            continue
+        for node in ast.walk(tree_of(module)):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                assert node.name == node.name.lower(), f"{module}.{node.name}"
+
+
+def test_no_path_of_one_machine_is_mentioned() -> None:
+    pattern = rf"(?<![\w.~}}])/(?:{'|'.join(['home', 'root', 'Users', 'work'])})/"
+    for module, path in MODULES.items():
+        assert not re.search(pattern, path.read_text(encoding="utf-8")), module
+
+
+def test_import_loads_nothing_heavy() -> None:
+    heavy = ("submitit", "numpy", "rich", "cloudpickle", "asyncio", "platformdirs", "nornir_pools.cluster.launcher")
+    program = f"import sys, nornir_pools; print([name for name in {heavy!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_import_starts_nothing_and_sets_nothing() -> None:
+    program = (
+        "import logging, os, signal, sys, threading\n"
+        "before = dict(os.environ), list(sys.path), os.getcwd(), signal.getsignal(signal.SIGINT)\n"
+        "import nornir_pools\n"
+        "assert before == (dict(os.environ), list(sys.path), os.getcwd(), signal.getsignal(signal.SIGINT))\n"
+        "assert threading.active_count() == 1\n"
+        "assert not logging.getLogger().handlers and not logging.getLogger('nornir_pools').handlers\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
