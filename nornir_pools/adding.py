@@ -5,10 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent import futures
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .command import check_arguments, run_command
 from .task import CommandTask, Task
 
 if TYPE_CHECKING:
@@ -58,8 +56,10 @@ class Adding(futures.Executor):
         The keyword arguments are those of ``subprocess.run`` (``shell`` is True unless given). The command runs in the
         working folder and environment of this moment. An exit status above 0 raises nothing unless ``check=True``.
         """
+        from .command import check_arguments, run_command  # and with it subprocess and tempfile
+
         check_arguments(command, kwargs)
-        kwargs["cwd"] = str(Path.cwd() / kwargs["cwd"]) if kwargs.get("cwd") is not None else os.getcwd()
+        kwargs["cwd"] = os.path.join(os.getcwd(), kwargs["cwd"]) if kwargs.get("cwd") is not None else os.getcwd()
         if kwargs.get("env") is None:
             kwargs["env"] = self._command_environment()
         return self._add(CommandTask, name, run_command, (command,), kwargs)

@@ -3,33 +3,70 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+import shutil
+from typing import TYPE_CHECKING, Any
 
 from . import registry, settings
 from .base import PoolBase, PoolKind
-from .cluster.pool import ClusterPool, is_cluster_available
-from .local.commands import CommandPool
-from .local.machine import LocalMachinePool
-from .local.processes import ProcessPool
-from .local.serial import SerialPool
-from .local.threads import ThreadPool
+
+if TYPE_CHECKING:  # a getter imports what it makes: a script with threads needs neither multiprocessing nor the cluster
+    from .cluster.pool import ClusterPool
+    from .local.commands import CommandPool
+    from .local.machine import LocalMachinePool
+    from .local.processes import ProcessPool
+    from .local.serial import SerialPool
+    from .local.threads import ThreadPool
+
+__all__ = [
+    "ApplyOSThreadLimit",
+    "ClosePools",
+    "CloseProcessPools",
+    "CloseThreadPools",
+    "FastClosePools",
+    "GetClusterPool",
+    "GetGlobalClusterPool",
+    "GetGlobalLocalMachinePool",
+    "GetGlobalMultithreadingPool",
+    "GetGlobalProcessPool",
+    "GetGlobalSerialPool",
+    "GetGlobalThreadPool",
+    "GetLocalMachinePool",
+    "GetMultithreadingPool",
+    "GetParallelPythonPool",
+    "GetProcessPool",
+    "GetSerialPool",
+    "GetThreadPool",
+    "IsClusterAvailable",
+    "IsParallelPythonAvailable",
+    "ReleaseStagePools",
+    "WaitOnAllPools",
+    "WaitOnProcessPools",
+    "WaitOnThreadPools",
+    "dictKnownPools",
+]
 
 dictKnownPools = registry.known  # noqa: N816 - upstream's name, which callers touch
 
 
 def GetThreadPool(Poolname: str | None = None, num_threads: int | None = None) -> ThreadPool:
     """The pool of threads of that name (None: the global one), made with `num_threads` threads if it does not exist."""
+    from .local.threads import ThreadPool
+
     return registry.get(name := Poolname or "Global local thread pool", ThreadPool, lambda: ThreadPool(name, num_threads))
 
 
 def GetMultithreadingPool(Poolname: str | None = None, num_threads: int | None = None) -> ProcessPool:
     """The pool of worker processes of that name."""
+    from .local.processes import ProcessPool
+
     name, count = Poolname or "Global multithreading pool", _limited(num_threads)
     return registry.get(name, ProcessPool, lambda: ProcessPool(name, count))
 
 
 def GetProcessPool(Poolname: str | None = None, num_threads: int | None = None) -> CommandPool:
     """The pool of that name for shell commands, at most `num_threads` at once."""
+    from .local.commands import CommandPool
+
     return registry.get(name := Poolname or "Global process pool", CommandPool, lambda: CommandPool(name, num_threads))
 
 
@@ -37,12 +74,16 @@ def GetLocalMachinePool(
     Poolname: str | None = None, num_threads: int | None = None, is_global: bool = False
 ) -> LocalMachinePool:
     """The pool of that name that takes calls, for worker processes, and commands."""
+    from .local.machine import LocalMachinePool
+
     name, count = Poolname or "Global local machine pool", _limited(num_threads)
     return registry.get(name, LocalMachinePool, lambda: LocalMachinePool(name, count))
 
 
 def GetSerialPool(Poolname: str | None, num_threads: int | None = None) -> SerialPool:
     """The pool of that name that runs each task at once, in the caller."""
+    from .local.serial import SerialPool
+
     if Poolname is None:
         raise ValueError("GetSerialPool needs a name; GetGlobalSerialPool() gives the global one")
     return registry.get(Poolname, SerialPool, lambda: SerialPool(Poolname))
@@ -54,6 +95,8 @@ def GetClusterPool(Poolname: str | None = None, num_threads: int | None = None, 
     `num_threads` is the most jobs at once; `options` are those of `nornir_pools.options.Options` and submitit's names
     for job options (`timeout_min`, `mem_gb`, `slurm_partition` …). Raises OptionError for what is wrong with them.
     """
+    from .cluster.pool import ClusterPool
+
     name = Poolname or "Global cluster pool"
     pool = registry.get(name, ClusterPool, lambda: ClusterPool(name, num_threads, **options))
     pool.check_same_options(options)
@@ -97,7 +140,7 @@ def GetGlobalClusterPool() -> ClusterPool:
 
 def IsClusterAvailable() -> bool:
     """Whether jobs can be submitted from here: ``sbatch`` is found."""
-    return is_cluster_available()
+    return shutil.which("sbatch") is not None
 
 
 def IsParallelPythonAvailable() -> bool:
@@ -152,8 +195,7 @@ def FastClosePools() -> None:
     """Wait for all pools and close them without waiting for worker processes to end by themselves."""
     WaitOnAllPools()
     for pool in registry.pools_of(PoolKind.PROCESS):
-        if isinstance(pool, ProcessPool):
-            pool.terminate_workers()
+        pool.terminate_workers()
     ClosePools()
 
 

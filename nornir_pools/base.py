@@ -22,7 +22,6 @@ from typing import Any, TypeVar
 from . import outcome as outcomes
 from .adding import Adding, PoolView
 from .errors import OptionError, PoolClosedError, PoolError
-from .options import check_names
 from .outcome import Outcome
 from .settings import usable_cpus
 from .task import Task
@@ -56,8 +55,8 @@ class PoolKind(enum.Enum):
 
 
 def live_pools() -> list[PoolBase]:
-    """The pools of this process that were not shut down."""
-    return [pool for pool in list(_live) if not pool.closed]
+    """The pools of this process of which something may be left: threads, tasks, jobs."""
+    return [pool for pool in list(_live) if not pool._over]
 
 
 class PoolBase(Adding):
@@ -76,6 +75,7 @@ class PoolBase(Adding):
             raise OptionError(f"num_threads of pool {self._name!r} must be a whole number of at least 1, not {num_threads!r}")
         self._lock = threading.Lock()  # guards _closed against registration: what is registered will be waited for
         self._closed = False
+        self._over = False  # closed, and waited for: nothing of it is left
         self._unfinished: dict[int, Task] = {}  # registered, and not over
         self._finishing: dict[int, Task] = {}  # their Futures are being completed: results are known, callbacks run
         self._tasks = Tasks(self)
@@ -101,6 +101,8 @@ class PoolBase(Adding):
     # --- adding tasks
 
     def with_options(self, **options: Any) -> PoolView:
+        from .options import check_names  # a pool of threads has no other use for it
+
         check_names(options)
         return PoolView(self, options)
 
@@ -212,7 +214,11 @@ class PoolBase(Adding):
         if wait:
             self.wait_completion()
         self._close(wait)
+        self._over = self._over or wait
         self._unasked.log(self._name)
+
+    def terminate_workers(self) -> None:
+        """End worker processes, if the pool has any, without waiting for them to end by themselves."""
 
     def abandon(self) -> None:
         """End what runs and cancel what waits, without waiting: for a program that was interrupted."""

@@ -171,3 +171,14 @@ def _killed(command: Any, number: int, stderr: str) -> str:
 def _short(command: Any) -> str:
     text = repr(command)
     return text if len(text) <= 300 else f"{text[:280]}… ({len(text)} characters)"
+
+
+def _after_fork() -> None:
+    """The commands of the parent are not this process's to end."""
+    global _groups_lock
+    _groups_lock = threading.Lock()
+    _groups.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -64,6 +64,8 @@ class PoolError(Exception):
     def __init__(self, message: str = "", **parts: Any) -> None:
         super().__init__(message)
         self.__dict__.update(parts)
+        for name, value in parts.items():
+            setattr(self, name, value)
 
     def __str__(self) -> str:
         return str(self.args[0]) if self.args else ""

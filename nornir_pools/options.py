@@ -7,6 +7,7 @@ Job options have the names of submitit's parameters: `timeout_min`, `mem_gb`, `c
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -102,6 +103,8 @@ class Options:
         for source in reversed(defaults):
             for name, (value, place) in source.items():
                 check_names({name: value}, place)
+                if name in _TEXT and isinstance(value, (bool, int, float)):
+                    value = json.dumps(value)  # a name of digits: a variable has no quotes to say so
                 _check(name, value, place)
                 known[name] = value
         check_names(given)

@@ -8,11 +8,9 @@ replaced by a ResultError that carries its text. That is tried where the task ra
 from __future__ import annotations
 
 import os
-import socket
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
@@ -21,16 +19,18 @@ from .errors import PoolError, RemoteTraceback, ResultError, TaskExitError, Task
 
 _PACKAGE = os.path.dirname(__file__) + os.sep
 
-__all__ = ["Outcome", "call", "failure", "freeze", "thaw"]
+__all__ = ["Outcome", "call", "failure", "freeze", "host_name", "thaw"]
 
 
-@dataclass
 class Outcome:
     """How one call ended. `error` is None for success; `facts` (plain data) say where and when it ran."""
 
-    value: Any = None
-    error: BaseException | None = None
-    facts: dict[str, Any] = field(default_factory=dict)
+    __slots__ = ("error", "facts", "value")
+
+    def __init__(self, value: Any = None, error: BaseException | None = None, facts: dict[str, Any] | None = None) -> None:
+        self.value = value
+        self.error = error
+        self.facts: dict[str, Any] = {} if facts is None else facts
 
 
 def call(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Outcome:
@@ -81,7 +81,7 @@ def freeze(outcome: Outcome, name: str) -> tuple[dict[str, Any], list[message.Bu
     assert outcome.error is not None
     text = _format(outcome.error)
     facts = {**outcome.facts, "ok": False, "error": _one_line(outcome.error), "traceback": text}
-    facts.setdefault("host", socket.gethostname())
+    facts.setdefault("host", host_name())
     facts.setdefault("pid", os.getpid())
     return facts, message.dump(_sendable(outcome.error, name, text))
 
@@ -97,7 +97,7 @@ def thaw(facts: dict[str, Any], parts: Sequence[message.Buffer], name: str) -> O
         what = f"{'the result' if facts['ok'] else 'the exception'} of task {name!r} could not be read here"
         error = ResultError(f"{what}: {_one_line(problem)}\n{facts.get('error', '')}".rstrip(), task=name)
         if facts["ok"]:
-            error.__cause__ = problem
+            error.__cause__ = problem.with_traceback(None)
             return Outcome(error=error, facts=facts)
     place = f"in process {facts['pid']} on {facts['host']}" + (f", job {facts['job']}" if facts.get("job") else "")
     log = f" (log: {facts['log']})" if facts.get("log") else ""
@@ -108,6 +108,11 @@ def thaw(facts: dict[str, Any], parts: Sequence[message.Buffer], name: str) -> O
 def failure(error: BaseException, name: str) -> Outcome:
     """The outcome of a task whose process could not give one."""
     return Outcome(error=error, facts={"ok": False, "error": _one_line(error), "name": name, "finished": time.time()})
+
+
+def host_name() -> str:
+    """The name of this machine."""
+    return os.uname().nodename if hasattr(os, "uname") else os.environ.get("COMPUTERNAME", "")
 
 
 def _sendable(error: BaseException, name: str, text: str) -> BaseException | tuple[Any, ...]:
@@ -142,7 +147,7 @@ def _unsendable(what: str, kind: type, error: Exception) -> ResultError:
         "return plain data, an array or a path instead",
         type=kind.__qualname__,
     )
-    result.__cause__ = error
+    result.__cause__ = error.with_traceback(None)
     return result
 
 

@@ -7,7 +7,6 @@ from queue import SimpleQueue
 
 from . import outcome as outcomes
 from .base import PoolBase, PoolKind, here
-from .command import end_commands
 from .outcome import Outcome
 from .task import Task
 
@@ -30,16 +29,18 @@ class LocalThreadPoolBase(PoolBase):
 
     def _perform(self, task: Task) -> Outcome:
         """Run the task's call in (or on behalf of) this thread. Must not raise."""
-        return outcomes.call(*task._take_call())
+        call = task._take_call()
+        del task
+        return outcomes.call(*call)
 
     def _thread_ends(self) -> None:
         """Called in a worker thread as its last act."""
 
     def _launch(self, task: Task) -> None:
-        self._waiting[task.task_id] = task
-        self._queue.put(task.task_id)
         if len(self._unfinished) > len(self._threads) < self.num_threads:
             self._add_thread()
+        self._waiting[task.task_id] = task
+        self._queue.put(task.task_id)
 
     def _add_thread(self) -> None:
         with self._lock:
@@ -74,6 +75,7 @@ class LocalThreadPoolBase(PoolBase):
         except Exception as error:  # a fault of this package must not cost a worker, nor leave a task undone
             outcome = outcomes.failure(error, task.name)
         self._finish(task, outcome)
+        del task, outcome
 
     def _assist(self, task: Task) -> None:
         if self in here.pools and self._withdraw(task):
@@ -91,6 +93,8 @@ class LocalThreadPoolBase(PoolBase):
 
     def abandon(self) -> None:
         super().abandon()
+        from .command import end_commands
+
         end_commands()
 
     def _forget_workers(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import functools
 import os
 import sys
 import threading
@@ -11,7 +12,6 @@ from typing import TypeVar
 
 from .base import PoolBase, PoolKind, live_pools
 from .errors import PoolKindError
-from .local.processes import stop_helpers
 
 __all__ = ["abandon_all", "close", "get", "known", "pools_of", "wait_for"]
 
@@ -26,6 +26,7 @@ def get(name: str, kind: type[_P], make: Callable[[], _P]) -> _P:
     with _lock:
         pool = known.get(name)
         if pool is None or pool.closed:
+            _hook_into_exit()
             pool = known[name] = make()
             pool._on_close = _forget
         if type(pool) is not kind:
@@ -69,6 +70,18 @@ def abandon_all() -> None:
         pool.abandon()
 
 
+@functools.cache
+def _hook_into_exit() -> None:
+    """Have pools waited for when the program ends.
+
+    Exit hooks run last in, first out. multiprocessing's waits for all its children, ours among them, so ours, which ends
+    them, has to be registered after it.
+    """
+    import multiprocessing.util  # noqa: F401 - registers its hook
+
+    atexit.register(_at_exit)
+
+
 def _at_exit() -> None:
     try:
         if _ends_by_interrupt():
@@ -79,7 +92,9 @@ def _at_exit() -> None:
         abandon_all()
         raise
     finally:
-        stop_helpers()
+        processes = sys.modules.get(f"{__package__}.local.processes")
+        if processes is not None:
+            processes.stop_helpers()
 
 
 def _ends_by_interrupt() -> bool:
@@ -96,8 +111,5 @@ def _after_fork() -> None:
         pool._after_fork()
 
 
-# Exit hooks run last in, first out. multiprocessing's waits for all its children, ours among them, so this one, which
-# ends them, must have been registered later: the import of local.processes above has imported multiprocessing.
-atexit.register(_at_exit)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)

@@ -78,6 +78,8 @@ def file_options() -> dict[str, tuple[Any, str]]:
                 content = file.read()
         except (FileNotFoundError, NotADirectoryError, PermissionError):
             continue
+        except IsADirectoryError:
+            raise OptionError(f"{path} is a folder, not a file of options") from None
         return {name: (value, str(path)) for name, value in _load(path, content).items()}
     return {}
 
@@ -99,5 +101,8 @@ def _load(path: Path, content: bytes) -> dict[str, Any]:
         import tomli as tomllib
     try:
         return tomllib.loads(content.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:  # its text names line and column
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise OptionError(f"{path} is not valid TOML: no UTF-8 (at line {line})") from None
+    except tomllib.TOMLDecodeError as error:  # its text names line and column
         raise OptionError(f"{path} is not valid TOML: {error}") from None

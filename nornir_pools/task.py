@@ -100,7 +100,10 @@ class Task(futures.Future[Any]):
 
     def wait(self, timeout: float | None = None) -> None:
         """Block until the task is over. Raises as `wait_return` does."""
-        self.result(timeout)
+        try:
+            self.result(timeout)
+        finally:
+            del self
 
     def wait_return(self, timeout: float | None = None) -> Any:
         """Block until the task is over and return its value: what the function returned, or the stdout of a command.
@@ -108,7 +111,10 @@ class Task(futures.Future[Any]):
         Raises the task's own exception, every time it is called; TimeoutError if it is not done within `timeout`
         seconds; CancelledError if it was cancelled.
         """
-        return self.result(timeout)
+        try:
+            return self.result(timeout)
+        finally:
+            del self
 
     def result(self, timeout: float | None = None) -> Any:
         """The same as `wait_return`."""

@@ -17,13 +17,14 @@ import nornir_pools as pools
 from .lab import Slurm, find_slurm, stop_lab
 
 _SCRUBBED = ("NORNIR_", "MAX_PYTHON_THREADS", "SLURM_", "SBATCH_", "SRUN_", "SCRATCH")
-_KEPT = ("SLURM_CONF", "NORNIR_POOLS_REQUIRE_SLURM")
 REQUIRE_SLURM = bool(os.environ.get("NORNIR_POOLS_REQUIRE_SLURM"))
 
-for _name in list(os.environ):
-    if _name.startswith(_SCRUBBED) and _name not in _KEPT:
-        del os.environ[_name]
-os.environ.pop("NORNIR_POOLS_REQUIRE_SLURM", None)
+
+def pytest_configure() -> None:
+    """Tests begin without settings of whoever runs them. (Not at import: tasks import this module, too, inside jobs.)"""
+    for name in list(os.environ):
+        if name.startswith(_SCRUBBED) and name != "SLURM_CONF":
+            del os.environ[name]
 
 
 @pytest.fixture(scope="session")

@@ -132,10 +132,10 @@ class _Runner:
         }
         facts, parts = outcomes.freeze(outcome, self._name)
         try:
-            return self._spool.draft(message.pack(facts, parts), self._worker)
+            return self._spool.draft("inbox", message.pack(facts, parts), self._worker)
         except SpoolError as error:  # the disk may be full for a large value and still have room for the reason
             facts, parts = outcomes.freeze(outcomes.Outcome(error=error, facts=outcome.facts), self._name)
-            return self._spool.draft(message.pack(facts, parts), self._worker)
+            return self._spool.draft("inbox", message.pack(facts, parts), self._worker)
 
     def _call(self, task: str) -> Any:
         self._name = task

@@ -14,7 +14,6 @@ import os
 import sys
 import sysconfig
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 __all__ = ["ContextReader", "Surroundings", "fingerprints", "for_submission"]
@@ -47,37 +46,40 @@ def _hash(value: str) -> str:
 
 
 class ContextReader:
-    """In the script: gives the context of this moment, as JSON, the same bytes for the same context."""
+    """In the script: gives the context of this moment, as JSON; the same object as before if nothing has changed."""
 
     def __init__(self, base: Mapping[str, str]) -> None:
         self.base = dict(base)
+        self._last: tuple[Any, bytes] = (None, b"")
 
     def read(self) -> bytes:
         """The context now. Raises OSError if the working folder is gone."""
-        now = dict(os.environ)
-        changes: dict[str, str | None] = {}
-        if now != self.base:
-            changes = {name: value for name, value in now.items() if self.base.get(name) != value}
-            changes.update(dict.fromkeys(name for name in self.base if name not in now))
-            changes = {name: value for name, value in changes.items() if not _is_jobs_own(name)}
+        # The raw copy of the environment spares decoding every variable for every task.
+        now = (os.getcwd(), list(sys.path), _umask(), dict(getattr(os.environ, "_data", os.environ)))
+        if self._last[0] != now:
+            self._last = (now, self._describe(*now[:3]))
+        return self._last[1]
+
+    def _describe(self, folder: str, path: list[str], umask: int) -> bytes:
+        environment = dict(os.environ)
+        changes: dict[str, str | None] = {
+            name: value for name, value in environment.items() if self.base.get(name) != value and not _is_jobs_own(name)
+        }
+        changes.update(dict.fromkeys(name for name in self.base if name not in environment and not _is_jobs_own(name)))
         # "" is the folder of this moment. Python's own folders stand as None: a job has its own in their place.
-        path = [None if entry in _PYTHONS_OWN else os.path.abspath(entry) for entry in sys.path]
-        return json.dumps(
-            {"cwd": os.getcwd(), "path": path, "umask": _umask(), "environment": changes}, sort_keys=True
-        ).encode()
+        entries = [None if entry in _PYTHONS_OWN else os.path.abspath(entry) for entry in path]
+        return json.dumps({"cwd": folder, "path": entries, "umask": umask, "environment": changes}, sort_keys=True).encode()
 
 
 def _umask() -> int:
     """The umask, without changing it for a moment as os.umask would (other threads may be making files)."""
+    fd = os.open("/proc/self/status", os.O_RDONLY)
     try:
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("Umask:"):
-                return int(line.split()[1], 8)
-    except OSError:
-        pass
-    umask = os.umask(0o077)
-    os.umask(umask)
-    return umask
+        text = os.read(fd, 1024)
+    finally:
+        os.close(fd)
+    start = text.index(b"Umask:") + len(b"Umask:")
+    return int(text[start : text.index(b"\n", start)], 8)
 
 
 class Surroundings:

@@ -48,16 +48,20 @@ class Folder:
 
     def write(self, name: str, parts: Sequence[Buffer], who: str) -> None:
         """Write a file so that it is complete or absent. Raises SpoolError (disk full, quota, folder gone)."""
-        draft = self.draft(parts, who)
+        draft = self.draft(name.rpartition("/")[0], parts, who)
         try:
             os.rename(draft, name, src_dir_fd=self._fd, dst_dir_fd=self._fd)
         except OSError as error:
             self.remove(draft)
             raise self.error(f"cannot be written ({name})", error) from error
 
-    def draft(self, parts: Sequence[Buffer], who: str) -> str:
-        """Write a file that has no name in the protocol yet; returns its path for a rename."""
-        draft = f"tmp/{who}.{os.getpid()}.{next(self._counter)}"
+    def draft(self, folder: str, parts: Sequence[Buffer], who: str) -> str:
+        """Write a file whose name begins with a dot, which nobody looks at; returns its path for a rename.
+
+        It stands in the folder where it will be renamed: a rename from one folder to another would wait for all others
+        of the whole filesystem.
+        """
+        draft = f"{folder}/.{who}.{os.getpid()}.{next(self._counter)}" if folder else f".{who}.{next(self._counter)}"
         try:
             fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | FLAGS, 0o600, dir_fd=self._fd)
             try:
@@ -94,7 +98,7 @@ class Folder:
         except FileNotFoundError:
             return []
         try:
-            return os.listdir(fd)
+            return [name for name in os.listdir(fd) if name[0] != "."]  # drafts are nobody's business
         finally:
             os.close(fd)
 
@@ -102,8 +106,12 @@ class Folder:
         """Make a folder, with its parents, if it is not there."""
         parts = name.split("/")
         for depth in range(1, len(parts) + 1):
-            with contextlib.suppress(FileExistsError):
+            try:
                 os.mkdir("/".join(parts[:depth]), 0o700, dir_fd=self._fd)
+            except FileExistsError:
+                continue
+            except OSError as error:
+                raise self.error("cannot be written", error) from error
 
     def move(self, source: str, target: str) -> bool:
         """Rename; returns whether the source was there."""
@@ -132,7 +140,7 @@ class Folder:
 
     def error(self, what: str, error: OSError) -> SpoolError:
         """What to raise for an error of the system."""
-        return SpoolError(f"the run's folder {self.path} {what}: {error.strerror}", folder=str(self.path))
+        return SpoolError(f"the run's folder {self.path} {what}: {error.strerror}", folder=str(self.path), errno=error.errno)
 
 
 def write_all(fd: int, parts: Sequence[Buffer]) -> None:

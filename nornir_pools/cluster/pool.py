@@ -31,14 +31,9 @@ from .spool import Spool, task_name
 if TYPE_CHECKING:
     pass
 
-__all__ = ["ClusterPool", "is_cluster_available"]
+__all__ = ["ClusterPool"]
 
 logger = logging.getLogger("nornir_pools")
-
-
-def is_cluster_available() -> bool:
-    """Whether jobs can be submitted to SLURM from here."""
-    return shutil.which("sbatch") is not None
 
 
 class ClusterPool(PoolBase):
@@ -52,6 +47,7 @@ class ClusterPool(PoolBase):
     kind = PoolKind.PROCESS
 
     def __init__(self, name: str = "", num_threads: int | None = None, **options: Any) -> None:
+        self._run: _Run | None = None
         self.options = Options.of(options, settings.environment_options(), settings.file_options())
         self.executor = _choose_executor(self.options.executor, name)
         if num_threads is None:
@@ -63,7 +59,6 @@ class ClusterPool(PoolBase):
         self._numbers = itertools.count(1)
         self._places: dict[int, tuple[int, int]] = {}  # task id -> (number, group)
         self._start_lock = threading.Lock()  # guards the making of the run: the first task may come from several threads
-        self._run: _Run | None = None
 
     def check_same_options(self, options: Mapping[str, Any]) -> None:
         """Raise PoolKindError if the pool was made with other values for any of these options."""
@@ -97,7 +92,7 @@ class ClusterPool(PoolBase):
             return
         run = self._started()
         group = run.watcher.ledger.group_for(self.options.with_task(task.options) if task.options else self.options)
-        header = {"name": task.name, "context": run.store.put(self._context.read())}
+        header = {"name": task.name, "context": run.context(self._context.read())}
         parts = message.pack(header, dump_call(task, run.store.argument), run.share_buffer)
         number = next(self._numbers)
         self._places[task.task_id] = (number, group.number)
@@ -177,10 +172,17 @@ class _Run:
             _warn_if_local(path)
         self.spool = Spool.create(path, facts)
         self.store = SharedStore(self.spool, "pool")
+        self._context: tuple[bytes, str] = (b"", "")
         launcher = SlurmLauncher(path, base) if pool.executor == "slurm" else LocalLauncher(path, base)
         self.watcher = Watcher(
             pool.name, self.spool, launcher, pool.num_threads, pool._finish, keep_all=pool.options.keep == "all"
         )
+
+    def context(self, context: bytes) -> str:
+        """Where the context of a task is stored; most tasks have the one of the task before."""
+        if self._context[0] is not context:
+            self._context = (context, self.store.put(context))
+        return self._context[1]
 
     def share_buffer(self, buffer: memoryview) -> str:
         """Where a large read-only array is stored, once for all tasks it is given to."""
@@ -188,11 +190,11 @@ class _Run:
 
 
 def _choose_executor(wanted: str, pool: str) -> str:
-    if wanted == "slurm" and not is_cluster_available():
+    if wanted == "slurm" and shutil.which("sbatch") is None:
         raise OptionError(f'pool {pool!r}: executor="slurm", but sbatch is not on PATH; on a machine without SLURM use "local"')
     if wanted != "auto":
         return wanted
-    if is_cluster_available():
+    if shutil.which("sbatch"):
         return "slurm"
     if slurm.looks_installed():
         raise OptionError(
@@ -224,7 +226,7 @@ def _runs_folder(options: Options, executor: str) -> Path:
 
 def _writable(folder: Path) -> bool:
     """Whether the folder is there and can be written, or can be made."""
-    while not folder.exists():
+    while not os.path.exists(folder):
         if folder.parent == folder:
             return False
         folder = folder.parent

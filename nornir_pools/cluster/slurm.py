@@ -26,13 +26,16 @@ from ..errors import (
 
 __all__ = [
     "SlurmError",
+    "accounting",
     "cancel",
     "error_class",
     "find_by_name",
     "is_over",
     "is_transient",
     "looks_installed",
+    "max_array_size",
     "read_job_id",
+    "refusal",
     "run",
     "states",
 ]

@@ -12,11 +12,10 @@
     inbox/+WORKER.N.WORD            a worker's word: up, idle, left
     packs/N                         outcomes that were collected
     jobs/                           sbatch scripts and logs
-    tmp/                            what is being written
 
 A task moves by rename: todo → claimed → (outcome) inbox. Two rules hold everywhere. A file is complete or absent: it is
-written in tmp and then renamed. And no path is opened before a listing has shown it: over NFS, a name that was looked for
-too early stays invisible for up to a minute.
+written under a name with a dot, which nobody looks at, and then renamed. And no path is opened before a listing has
+shown it: over NFS, a name that was looked for too early stays invisible for up to a minute.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ from .folder import FLAGS, Folder, write_all
 __all__ = ["FORMAT", "Spool", "task_name", "task_number"]
 
 FORMAT = 1
-_FOLDERS = ("shared", "todo", "claimed", "inbox", "packs", "jobs", "tmp")
+_FOLDERS = ("shared", "todo", "claimed", "inbox", "packs", "jobs")
 _PACKED = 1 << 16  # bytes: a larger outcome is a file of its own
 _PACK_SIZE = 1 << 26  # bytes
 _SHARD = 1000  # tasks: no folder may hold many more entries than that
@@ -93,23 +92,27 @@ class Spool(Folder):
         except OSError as error:
             raise self.error("cannot be written (journal.jsonl)", error) from error
 
+    def log_path(self, name: str) -> str:
+        """The path of a job's log."""
+        return str(self.path / "jobs" / name)
+
     def publish(self, group: int, task: str, parts: Sequence[Buffer]) -> None:
         """Let workers of the group see a call. (A task is registered and journalled before it can be claimed.)"""
         folder = self._shard(group, task)
-        draft = self.draft(parts, "pool")
-        for _ in range(3):
-            if folder not in self._made:
-                self.make_folder(folder)
-                self._made.add(folder)
-            if self.move(draft, f"{folder}/{task}"):
-                return
-            self._made.discard(folder)  # it was empty, and removed meanwhile
-        self.remove(draft)
-        raise SpoolError(f"the run's folder {self.path} does not take tasks: was it removed?", folder=str(self.path))
+        if folder not in self._made:
+            self.make_folder(folder)
+            self._made.add(folder)
+        try:
+            self.write(f"{folder}/{task}", parts, "pool")
+        except SpoolError as error:
+            if not isinstance(error.__cause__, FileNotFoundError):
+                raise
+            self.make_folder(folder)  # it was empty, and `sweep` has removed it
+            self.write(f"{folder}/{task}", parts, "pool")
 
     def withdraw(self, group: int, task: str) -> bool:
         """Take a call back; returns False if a worker has it. It is the claim of a worker, made by the pool."""
-        draft = f"tmp/withdrawn.{task}"
+        draft = f"todo/{group}/.withdrawn.{task}"
         if not self.move(f"{self._shard(group, task)}/{task}", draft):
             return False
         self.remove(draft)
@@ -137,16 +140,16 @@ class Spool(Folder):
         self._pack_size += len(data)
         return place
 
-    def waiting(self, group: int) -> int:
-        """How many calls of the group wait; empty shards are removed on the way."""
-        count = 0
+    def sweep(self, group: int) -> None:
+        """Remove empty shards: idle workers list each that is there."""
         for shard in self.names(f"todo/{group}"):
             if shard.isdigit():
-                tasks = len(self.names(f"todo/{group}/{shard}"))
-                count += tasks
-                if not tasks:
-                    self.remove_folder(f"todo/{group}/{shard}")
-        return count
+                self.remove_folder(f"todo/{group}/{shard}")
+
+    def waiting(self, group: int) -> int:
+        """How many calls of the group wait."""
+        shards = [shard for shard in self.names(f"todo/{group}") if shard.isdigit()]
+        return sum(len(self.names(f"todo/{group}/{shard}")) for shard in shards)
 
     def tell_workers(self, group: int, word: str) -> None:
         """Leave a word, "stop" or "quit.WORKER", for workers that find nothing to do."""

@@ -28,6 +28,7 @@ logger = logging.getLogger("nornir_pools")
 
 GATHER = 0.02  # seconds: calls that come within it of each other share a submission
 GRACE = 5.0  # seconds from a job being gone to its tasks being given up
+FIRST_LOOK = 3.0  # seconds from sending jobs to the first question how they are
 UNSEEN = 10.0  # seconds in which a fresh job need not show in the queue yet
 GIVE_UP_SUBMITTING = 240.0  # seconds of refusals because the scheduler is busy or away
 FAILED_STARTS = 3  # jobs in a row that end before their worker is up: the next would, too
@@ -117,13 +118,17 @@ class Supply:
         if self._ledger and not self._asking and now - self._asked_states >= self._states_period():
             self._asking, self._asked_states = True, now
             self._orders.put(self._ask_states)
+            for group in self._ledger.groups:
+                self._spool.sweep(group.number)
         self._bury(now)
 
     def _states_period(self) -> float:
         """Seconds between two questions for the states of all jobs."""
         if any(job.interrupted_at is not None for job in self.jobs.values()):
             return 1.0
-        pending = all(not job.up for job in self.jobs.values())
+        if any(not job.up and not job.state for job in self.jobs.values()):
+            return min(FIRST_LOOK, self._launcher.poll_seconds)  # perhaps they end before their workers are up
+        pending = all(job.state == "PENDING" for job in self.jobs.values())
         return self._launcher.poll_seconds * (6 if pending and self.jobs else 1)
 
     def _submit(self, group: Group, count: int) -> None:
@@ -146,7 +151,7 @@ class Supply:
         group.refused_since = None
         self._spool.note(t="jobs", group=group.number, ids=ids)
         for job in ids:
-            self.jobs.setdefault(job, Job(job, group.number))
+            self.jobs.setdefault(job, Job(job, group.number, log=self._spool.log_path(f"{job}.log")))
 
     def _refused(self, group: Group, count: int, text: str) -> None:
         """sbatch has said no: try again later with fewer, or fail the tasks that it was for."""
@@ -160,9 +165,10 @@ class Supply:
         elif kind == "busy" and now - group.refused_since < GIVE_UP_SUBMITTING:
             group.not_before = now + 5.0
         else:
-            if not any(job.live for job in self.jobs.values() if job.group == group.number):
+            if any(job.live for job in self.jobs.values() if job.group == group.number):
+                group.not_before = now + 60.0  # the jobs there are will do
+            else:
                 self._ledger.fail_waiting(group, slurm.refusal(text, self._pool))
-            group.not_before = now + 60.0
         if not group.said:
             group.said = True
             logger.warning("pool %r: SLURM did not take %d jobs: %s", self._pool, count, text)

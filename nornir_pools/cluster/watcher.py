@@ -175,7 +175,7 @@ class Watcher:
 
     def _log_path(self, log: str | None) -> str:
         """Where this process finds a log that a worker has named."""
-        return f"{self._spool.path}/jobs/{log.rpartition('/')[2]}" if log else ""
+        return self._spool.log_path(log.rpartition("/")[2]) if log else ""
 
 
 def _word_order(name: str) -> tuple[str, int]:

@@ -18,7 +18,6 @@ import json
 import os
 import random
 import signal
-import socket
 import sys
 import time
 from pathlib import Path
@@ -49,7 +48,7 @@ class Worker:
         restart = int(os.environ.get("SLURM_RESTART_COUNT") or 0)
         self.name = f"{job}-r{restart}"  # a requeued job's worker has a name, and claims, of its own
         self.predecessors = [f"{job}-r{number}" for number in range(restart)]
-        self.facts: dict[str, Any] = {"job": job, "worker": self.name, "host": socket.gethostname(), "group": group}
+        self.facts: dict[str, Any] = {"job": job, "worker": self.name, "host": outcomes.host_name(), "group": group}
         with contextlib.suppress(OSError):
             self.facts["log"] = os.readlink("/proc/self/fd/1")
         self._words = 0
@@ -162,7 +161,7 @@ class Worker:
             exitcode=exitcode,
         )
         outcome = outcomes.Outcome(error=error, facts={**self.facts, "pid": child.pid, "finished": time.time()})
-        self.spool.deliver(self.spool.draft(message.pack(*outcomes.freeze(outcome, name)), self.name), task, self.name)
+        self.spool.deliver(self.spool.draft("inbox", message.pack(*outcomes.freeze(outcome, name)), self.name), task, self.name)
 
     def _task_name(self, task: str) -> str:
         try:

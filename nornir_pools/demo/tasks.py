@@ -48,6 +48,7 @@ def open_pool(kind: str, jobs: int | None) -> Any:
 
 def watch(title: str, tasks: Sequence[Any]) -> None:
     """Return when all ``tasks`` are done; a progress bar on stderr meanwhile, if that is a terminal."""
+    tqdm.monitor_interval = 0  # no thread of its own beside the bar
     for _ in tqdm(pools.as_completed(tasks), title, len(tasks), unit="task", disable=None, leave=False):
         pass
 

@@ -159,3 +159,22 @@ class _Worker:
         self.pipe.close()
         self.process.join()
         return self.process.exitcode or 0
+
+
+def _after_fork() -> None:
+    """A forked child has none of the children that multiprocessing knows of, its servers included."""
+    multiprocessing.process._children = set()  # type: ignore[attr-defined]
+    for module, name, fd, rest in (
+        ("forkserver", "_forkserver", "_forkserver_alive_fd", ("_forkserver_address", "_forkserver_pid")),
+        ("resource_tracker", "_resource_tracker", "_fd", ("_pid",)),
+    ):
+        helper = getattr(sys.modules.get(f"multiprocessing.{module}"), name, None)
+        if helper is not None:
+            if getattr(helper, fd, None) is not None:
+                os.close(getattr(helper, fd))
+            for each in (fd, *rest):
+                setattr(helper, each, None)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

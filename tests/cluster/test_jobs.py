@@ -1,0 +1,196 @@
+"""Tasks as SLURM jobs: how many there are, what they take over, when they end, and what they leave."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import stat
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import nornir_pools as pools
+from nornir_pools.cluster.pool import ClusterPool
+
+from .. import functions
+from ..conftest import until
+from ..lab import Slurm
+
+pytestmark = pytest.mark.slurm
+Make = Callable[..., ClusterPool]
+
+
+def job_of(_: object = None) -> str:
+    return f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+
+
+def wait_in_job(path: str) -> str:
+    functions.wait_for_file(path)
+    return job_of()
+
+
+def raw_job(i: int) -> tuple[int, str, int]:
+    return i * i, os.environ["SLURM_JOB_ID"], os.getpid()
+
+
+def test_long_tasks_have_an_array_element_each(cluster: Make, tmp_path: Path) -> None:
+    pool = cluster()
+    tasks = [pool.add_task(str(i), wait_in_job, str(tmp_path / "go")) for i in range(20)]
+    until(lambda: len(pool.tasks) - pool.tasks.qsize() == 20, "twenty workers are not up", 40)
+    (tmp_path / "go").touch()
+    jobs = [task.wait_return(50) for task in tasks]
+    assert len(set(jobs)) == 20
+    assert len({job.split("_")[0] for job in jobs}) == 1  # one sbatch
+
+
+def test_a_thousand_short_tasks_are_taken_over_by_few_jobs(cluster: Make, slurm: Slurm) -> None:
+    pool = cluster()
+    tasks = [pool.add_task(str(i), raw_job, i) for i in range(1000)]
+    values = [task.wait_return(50) for task in tasks]
+    assert [value for value, _, _ in values] == [i * i for i in range(1000)]
+    assert os.getpid() not in {pid for _, _, pid in values}
+    jobs = {job for _, job, _ in values}
+    assert len(jobs) <= 32
+    until(lambda: jobs <= set(slurm.run("sacct", "-X", "-n", "-o", "jobidraw").split()), "sacct lacks jobs", 40)
+
+
+def test_strictly_one_job_a_task_if_asked_for(cluster: Make) -> None:
+    pool = cluster(4, tasks_per_job=1)
+    tasks = [pool.add_task(str(i), job_of) for i in range(10)]
+    assert len({task.wait_return(50) for task in tasks}) == 10
+
+
+def test_num_threads_is_the_most_jobs_at_once(cluster: Make, tmp_path: Path, slurm: Slurm) -> None:
+    pool = cluster(3)
+    tasks = [pool.submit(wait_in_job, str(tmp_path / "go")) for _ in range(9)]
+    until(lambda: pool.tasks.qsize() == 6, "three workers are not up", 40)
+    time.sleep(1.5)  # time for another submission, if there were to be one
+    assert len(slurm.jobs()) == 3
+    (tmp_path / "go").touch()
+    assert len({task.result(50) for task in tasks}) == 3
+
+
+def test_more_jobs_come_when_tasks_turn_out_to_be_long(cluster: Make, tmp_path: Path, slurm: Slurm) -> None:
+    pool = cluster()
+    tasks = [pool.submit(wait_in_job, str(tmp_path / "go")) for _ in range(40)]
+    until(lambda: len(slurm.jobs()) == 40, "the second wave does not come", 40)  # the first has at most 32
+    (tmp_path / "go").touch()
+    assert all(task.result(50) for task in tasks)
+
+
+def test_an_idle_job_takes_the_next_task_and_then_ends(cluster: Make, slurm: Slurm) -> None:
+    pool = cluster(1, idle_seconds=2)
+    first = pool.add_task("first", job_of).wait_return(50)
+    time.sleep(1)
+    begun = time.monotonic()
+    assert pool.add_task("second", job_of).wait_return(50) == first
+    assert time.monotonic() - begun < 0.5
+    until(lambda: not slurm.jobs(), "the idle job stays", 20)
+    assert pool.add_task("third", job_of).wait_return(50) != first
+
+
+def test_jobs_without_work_are_cancelled_before_they_start(cluster: Make, slurm: Slurm, tmp_path: Path) -> None:
+    pool = cluster(slurm_additional_parameters={"begin": "now+1hour"})
+    tasks = [pool.submit(functions.touch_and_wait, str(tmp_path / "ran"), str(tmp_path / "go")) for _ in range(5)]
+    until(lambda: len(slurm.jobs()) == 5, "jobs are not sent")
+    assert all(task.cancel() for task in tasks)
+    until(lambda: not slurm.jobs(), "jobs stay")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_options_of_a_task_make_a_job_of_that_size(cluster: Make, tmp_path: Path) -> None:
+    pool = cluster(cpus_per_task=1)
+    small = pool.add_task("small", functions.surroundings, "SLURM_CPUS_PER_TASK")
+    large = pool.with_options(cpus_per_task=3, timeout_min=7).add_task("large", functions.surroundings, "SLURM_CPUS_PER_TASK")
+    assert small.wait_return(50)["SLURM_CPUS_PER_TASK"] == "1"
+    assert large.wait_return(50)["SLURM_CPUS_PER_TASK"] == "3"
+    assert small.facts["job"] != large.facts["job"]
+
+
+def test_no_time_limit_is_sent_unless_given(cluster: Make, slurm: Slurm, tmp_path: Path) -> None:
+    pool = cluster()
+    free = pool.add_task("free", functions.wait_for_file, str(tmp_path / "go"))
+    limited = pool.with_options(timeout_min=7).add_task("limited", functions.wait_for_file, str(tmp_path / "go"))
+    until(lambda: len(slurm.jobs()) == 2, "two jobs are not there")
+    assert sorted(slurm.run("squeue", "-h", "-r", "-o", "%l").split()) == ["10:00", "7:00"]  # the lab's default, and ours
+    (tmp_path / "go").touch()
+    free.wait(50)
+    limited.wait(50)
+
+
+def test_a_refusal_is_told_at_once_and_the_next_task_tries_again(cluster: Make) -> None:
+    pool = cluster()
+    begun = time.monotonic()
+    for _ in range(2):
+        task = pool.with_options(slurm_partition="nonesuch").add_task("refused", job_of)
+        with pytest.raises(pools.SubmissionError, match=r"invalid partition"):
+            task.wait_return(20)
+    assert time.monotonic() - begun < 10
+    assert pool.add_task("good", job_of).wait_return(50)
+
+
+def test_jobs_that_cannot_start_python_are_an_error(cluster: Make) -> None:
+    with pytest.raises(pools.PoolError, match=r"(?s)do not start.*nonesuch_python"):
+        cluster(python="nonesuch_python").add_task("t", job_of).wait_return(55)
+
+
+def test_a_shared_value_is_written_once(cluster: Make, tmp_path: Path) -> None:
+    pool = cluster(2)
+    array = np.arange(100_000.0)
+    shared = pool.share(array)
+    readonly = array + 1
+    readonly.flags.writeable = False
+    tasks = [pool.add_task("sum", functions.sum_and_flags, value) for value in [shared, readonly] * 5]
+    assert {task.wait_return(50) for task in tasks} == {(float(array.sum()), False), (float(readonly.sum()), False)}
+    assert pool.folder is not None
+    sizes = [file.stat().st_size for file in (pool.folder / "shared").iterdir()]
+    assert sum(size >= array.nbytes for size in sizes) == 2
+
+
+def test_the_runs_folder_is_private_whatever_the_umask(cluster: Make, tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        pool = cluster(1, keep="all")
+        pool.add_task("t", functions.fail).exception(50)
+        pool.shutdown()
+    finally:
+        os.umask(before)
+    assert pool.folder is not None
+    for path in [pool.folder, *pool.folder.iterdir()]:
+        assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
+    assert sorted(pool.folder.glob("jobs/*.log"))
+
+
+def test_a_closed_run_leaves_its_journal_and_the_logs_of_failures(cluster: Make) -> None:
+    pool = cluster(1)
+    good = [pool.add_task(f"good {i}", functions.add, i) for i in range(20)]
+    bad = pool.add_task("bad", functions.fail)
+    assert bad.exception(50) is not None
+    assert [task.wait_return(50) for task in good] == list(range(1, 21))
+    pool.shutdown()
+    assert pool.folder is not None
+    files = sorted(str(path.relative_to(pool.folder)) for path in pool.folder.rglob("*") if path.is_file())
+    assert files == ["jobs/" + Path(bad.facts["log"]).name, "journal.jsonl", "run.json"]
+    journal = [json.loads(line) for line in (pool.folder / "journal.jsonl").read_text().splitlines()]
+    assert sum(entry["t"] == "task" for entry in journal) == 21
+    assert sum(entry["t"] == "done" and entry["ok"] for entry in journal) == 20
+
+
+def test_secrets_of_the_environment_are_not_written_down(cluster: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET", "7f3b-very-secret")
+    pool = cluster(1, keep="all")
+    assert pool.add_task("t", functions.surroundings, "SECRET").wait_return(50)["SECRET"] == "7f3b-very-secret"
+    pool.shutdown()
+    assert pool.folder is not None
+    written = b"".join(path.read_bytes() for path in pool.folder.glob("**/*") if path.is_file() and path.suffix != ".pack")
+    assert b"very-secret" not in written
+
+
+def test_a_folder_under_tmp_is_warned_of(cluster: Make, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        cluster(1).add_task("t", job_of).wait_return(50)
+    assert any("which the nodes of a cluster do not share" in record.getMessage() for record in caplog.records)

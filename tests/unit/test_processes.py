@@ -1,0 +1,208 @@
+"""Pools of worker processes: what is sent when, what a death costs, and that workers nest."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import sys
+import threading
+import weakref
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+import nornir_pools as pools
+from nornir_pools import ArgumentError, TaskExitError, WorkerDiedError
+from nornir_pools.local import pipe
+
+from .. import functions
+from ..conftest import until
+
+
+def test_pool_without_tasks_has_no_workers_not_even_when_it_is_closed() -> None:
+    before = {process.pid for process in psutil.Process().children(recursive=True)}
+    pool = pools.GetMultithreadingPool("p", 2)
+    assert pool.tasks.qsize() == 0
+    pool.shutdown()
+    assert {process.pid for process in psutil.Process().children(recursive=True)} <= before
+
+
+def test_call_sees_the_values_of_the_moment_it_was_added() -> None:
+    pool = pools.GetMultithreadingPool("p", 1)
+    blocker = pool.add_task("b", functions.wait_for_file, str(Path("go").absolute()))
+    values = [1]
+    task = pool.add_task("t", functions.echo, values)
+    values.append(2)
+    Path("go").touch()
+    assert task.wait_return() == (([1],), {})
+    blocker.wait()
+
+
+def test_arguments_are_let_go_once_they_are_sent() -> None:
+    pool = pools.GetMultithreadingPool("p", 1)
+    pool.add_task("b", functions.wait_for_file, str(Path("go").absolute()))
+    counter = functions.Counter(1)
+    watch = weakref.ref(counter)
+    task = pool.add_task("t", counter.plus, 1)
+    del counter
+    gc.collect()
+    assert watch() is None
+    Path("go").touch()
+    assert task.wait_return() == 2
+    assert task._parts == ()
+
+
+@pytest.mark.parametrize("what", [threading.Lock(), functions.RefusesToBeSent(), (n for n in range(3))])
+def test_call_that_cannot_be_sent_is_refused_at_once_and_leaves_nothing(what: Any) -> None:
+    pool = pools.GetMultithreadingPool("p", 1)
+    for args, kwargs in [((what,), {}), ((), {"a": what})]:
+        with pytest.raises(ArgumentError, match="task 'mine' of pool 'p': the function or an argument cannot be sent"):
+            pool.add_task("mine", functions.add, *args, **kwargs)
+    assert isinstance(ArgumentError(), TypeError)
+    assert (pool.num_active_tasks, pool.tasks.qsize(), len(pool.tasks)) == (0, 0, 0)
+    assert pool.add_task("t", functions.add, 1).wait_return() == 2
+
+
+def test_many_short_tasks_are_each_completed_however_threads_are_switched() -> None:
+    pool = pools.GetMultithreadingPool("p", 2)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        assert [task.wait_return(20) for task in [pool.submit(abs, -n) for n in range(300)]] == list(range(300))
+    finally:
+        sys.setswitchinterval(interval)
+
+
+def test_as_many_workers_are_used_as_there_may_be() -> None:
+    pool = pools.GetMultithreadingPool("p", 3)
+    here = Path.cwd()
+    tasks = [pool.add_task("t", meet, str(here), n) for n in range(3)]
+    assert len({task.wait_return() for task in tasks}) == 3
+    assert len({task.wait_return() for task in [pool.submit(os.getpid) for _ in range(20)]}) <= 3
+
+
+def meet(folder: str, number: int) -> int:
+    Path(folder, f"here{number}").touch()
+    for other in range(3):
+        functions.wait_for_file(f"{folder}/here{other}")
+    return os.getpid()
+
+
+@pytest.mark.parametrize(("how", "words"), [("SIGKILL", "SIGKILL"), ("os._exit", "status 3"), ("segfault", "SIGSEGV")])
+def test_death_of_a_worker_costs_only_the_task_it_ran(how: str, words: str) -> None:
+    pool = pools.GetMultithreadingPool("p", 1)
+    first = pool.add_task("good", functions.process_id)
+    bad, good = pool.add_task("bad", functions.die, how), pool.add_task("good", functions.process_id)
+    with pytest.raises(WorkerDiedError, match=f"task 'bad' of pool 'p': the worker process .*{words}") as caught:
+        bad.wait(10)
+    assert caught.value.exitcode == {"SIGKILL": -9, "os._exit": 3, "segfault": -11}[how]
+    assert good.wait_return() != first.wait_return()
+
+
+def test_death_of_an_idle_worker_costs_nothing() -> None:
+    pool = pools.GetMultithreadingPool("p", 1)
+    worker = pool.add_task("t", functions.process_id).wait_return()
+    os.kill(worker, signal.SIGKILL)
+    until(lambda: not psutil.pid_exists(worker) or psutil.Process(worker).status() == psutil.STATUS_ZOMBIE, "it lives")
+    assert pool.add_task("t", functions.process_id).wait_return(10) != worker
+
+
+def test_child_that_a_dead_worker_leaves_does_not_hide_its_death() -> None:
+    pool = pools.GetMultithreadingPool("p", 1)
+    with pytest.raises(WorkerDiedError):
+        pool.add_task("bad", functions.leave_child_and_die).wait(4)
+
+
+def test_worker_outlives_exit_and_interrupt_of_a_task() -> None:
+    pool = pools.GetMultithreadingPool("p", 1)
+    worker = pool.add_task("t", functions.process_id).wait_return()
+    with pytest.raises(TaskExitError):
+        pool.add_task("t", functions.exit_with, 3).wait()
+    os.kill(worker, signal.SIGINT)  # as Ctrl-C of a terminal does, for the whole group
+    assert pool.add_task("t", functions.process_id).wait_return() == worker
+
+
+def test_terminated_workers_fail_their_tasks_and_the_pool_goes_on() -> None:
+    pool = pools.GetMultithreadingPool("p", 1)
+    task = pool.add_task("t", functions.touch_and_wait, str(Path("started").absolute()), "never")
+    until(Path("started").exists, "no start")
+    pool.terminate_workers()
+    with pytest.raises(WorkerDiedError, match="SIGTERM"):
+        task.wait(10)
+    assert pool.add_task("t", functions.add, 1).wait_return(10) == 2
+
+
+def test_worker_starts_with_the_folder_and_environment_of_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    pools.GetMultithreadingPool("before", 1).add_task("t", functions.add, 1).wait()  # the fork server runs by now
+    Path("sub").mkdir()
+    monkeypatch.chdir("sub")
+    monkeypatch.setenv("MARK", "m")
+    got = pools.GetMultithreadingPool("p", 1).add_task("t", functions.surroundings, "MARK").wait_return()
+    assert (got["cwd"], got["MARK"]) == (str(Path.cwd()), "m")
+
+
+@pytest.mark.parametrize("kind", ["threads", "processes"])
+def test_pools_can_be_used_inside_a_worker(kind: str) -> None:
+    assert pools.GetMultithreadingPool("p", 1).add_task("t", functions.pool_inside, kind).wait_return(30) == 3
+
+
+def test_pool_left_open_in_a_worker_ends_with_it() -> None:
+    pool = pools.GetMultithreadingPool("p", 1)
+    inner = pool.add_task("t", leave_pool_open).wait_return(30)
+    pool.shutdown()
+    until(lambda: not psutil.pid_exists(inner), "the inner worker lives on")
+
+
+def leave_pool_open() -> Any:
+    return pools.GetMultithreadingPool("inside", 1).add_task("t", functions.process_id).wait_return()
+
+
+@pytest.mark.parametrize("sizes", [[], [0], [10, 0, 20], [1 << 16], [(1 << 16) + 1, 5], [3_000_000, 7, 100_000]])
+def test_message_through_the_pipe_arrives_whole(sizes: list[int]) -> None:
+    from multiprocessing import Pipe
+
+    ours, theirs = Pipe()
+    parts = [os.urandom(size) for size in sizes]
+    label = {"any": ["plain", 1]}
+    sender = threading.Thread(target=pipe.send, args=(theirs, label, parts))
+    sender.start()
+    got_label, got = pipe.receive(ours)
+    sender.join()
+    assert got_label == label
+    assert [bytes(part) for part in got] == parts
+    theirs.close()
+    with pytest.raises((EOFError, OSError)):
+        pipe.receive(ours)
+    ours.close()
+
+
+def test_message_that_breaks_off_is_no_message() -> None:
+    from multiprocessing import Pipe
+
+    for cut in (3, 12, 70_000):
+        ours, theirs = Pipe()
+        written: list[bytes] = []
+        whole, sink = os.pipe()
+        sender = threading.Thread(target=send_whole, args=(sink, [b"x" * 100_000]))
+        sender.start()
+        with os.fdopen(whole, "rb") as file:
+            written.append(file.read())
+        sender.join()
+        os.write(theirs.fileno(), written[0][:cut])
+        theirs.close()
+        with pytest.raises(EOFError):
+            pipe.receive(ours)
+        ours.close()
+
+
+def send_whole(fd: int, parts: list[bytes]) -> None:
+    class Sink:
+        def fileno(self) -> int:
+            return fd
+
+    sink: Any = Sink()
+    pipe.send(sink, "label", parts)
+    os.close(fd)

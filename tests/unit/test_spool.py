@@ -1,0 +1,418 @@
+"""The run's folder: private, complete or absent, and each call taken by exactly one."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import textwrap
+import threading
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import nornir_pools as pools
+from nornir_pools import SpoolError
+from nornir_pools.cluster import folder as folders
+from nornir_pools.cluster.folder import Folder, write_all
+from nornir_pools.cluster.spool import FORMAT, Spool, task_name, task_number
+
+from .. import functions
+from .script import run_script
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Iterator[Spool]:
+    made = Spool.create(tmp_path / "runs" / "run", {"pool": "p"})
+    yield made
+    made.close()
+
+
+def content(spool: Spool) -> set[str]:
+    return {str(path.relative_to(spool.path)) for path in spool.path.rglob("*") if path.is_file()}
+
+
+# --- the folder itself
+
+
+def test_run_is_described_and_nobody_else_can_look(spool: Spool) -> None:
+    assert json.loads((spool.path / "run.json").read_text()) == {"format": FORMAT, "pool": "p"}
+    assert content(spool) == {"run.json"}
+    for path in (spool.path, *spool.path.rglob("*")):
+        assert path.stat().st_mode & 0o077 == 0
+
+
+def test_run_is_private_under_any_umask(tmp_path: Path) -> None:
+    for mask in (0, 0o277):
+        before = os.umask(mask)
+        try:
+            Spool.create(tmp_path / f"run{mask}", {}).close()
+        finally:
+            os.umask(before)
+        assert (tmp_path / f"run{mask}").stat().st_mode & 0o777 == 0o700
+
+
+def test_existing_run_is_not_taken_over(spool: Spool) -> None:
+    with pytest.raises(SpoolError, match="cannot be made: File exists"):
+        Spool.create(spool.path, {})
+
+
+def test_folder_that_cannot_be_made_is_named_with_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    path = tmp_path / "file" / "runs" / "run"
+    with pytest.raises(SpoolError, match=r"cannot be made: Not a directory; .*NORNIR_POOLS_FOLDER") as caught:
+        Spool.create(path, {})
+    assert caught.value.folder == str(path)
+    assert isinstance(caught.value, OSError)
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o710, 0o702, 0o777])
+def test_folder_open_to_others_is_refused(mode: int, spool: Spool) -> None:
+    spool.path.chmod(mode)
+    with pytest.raises(SpoolError, match=f"with mode {mode:o}; it must be this user's"):
+        Spool(spool.path)
+
+
+def test_folder_of_another_user_is_refused(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    uid = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: uid + 1)
+    with pytest.raises(SpoolError, match=f"belongs to uid {uid}"):
+        Spool(spool.path)
+
+
+def test_missing_folder_file_and_link_are_refused(spool: Spool, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to(spool.path)
+    for name in ("missing", "file", "link"):
+        with pytest.raises(SpoolError, match=f"{name} cannot be opened"):
+            Folder(tmp_path / name)
+
+
+def test_link_inside_is_not_followed(spool: Spool, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("secret")
+    (spool.path / "inbox" / "1.0.w").symlink_to(tmp_path / "secret")
+    for read in (spool.read, spool.open_file):
+        with pytest.raises(OSError, match=os.strerror(errno.ELOOP)):
+            read("inbox/1.0.w")
+
+
+def test_closed_folder_frees_its_descriptors(tmp_path: Path) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    made = Spool.create(tmp_path / "run", {})
+    made.note(a=1)
+    made.publish(1, task_name(1), [b"x"])
+    made.keep("0000001.0.w", b"y")
+    made.close()
+    made.close()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+# --- files are complete or absent
+
+
+def test_file_is_written_elsewhere_and_renamed(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[list[str]] = []
+    rename = os.rename
+
+    def note(*args: Any, **kwargs: Any) -> None:
+        seen.append(spool.names("shared"))
+        rename(*args, **kwargs)
+
+    monkeypatch.setattr(os, "rename", note)
+    spool.write("shared/name", [b"a", memoryview(b"bc"), bytearray(b"d")], who="pool")
+    assert seen == [[]]
+    assert spool.read("shared/name") == b"abcd"
+    assert content(spool) == {"run.json", "shared/name"}
+
+
+def test_full_disk_leaves_nothing_and_is_told(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(fd: int, parts: Any) -> None:
+        os.write(fd, b"half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(folders, "write_all", full)
+    with pytest.raises(SpoolError, match=f"{spool.path} cannot be written: No space left on device") as caught:
+        spool.publish(1, task_name(1), [b"whole"])
+    assert caught.value.errno == errno.ENOSPC
+    assert content(spool) == {"run.json"}
+
+
+def test_quota_that_shows_when_the_file_is_closed_is_told(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    close = os.close
+
+    def refuse(fd: int) -> None:
+        close(fd)
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "close", refuse)
+        with pytest.raises(SpoolError, match="cannot be written"):
+            spool.write("shared/name", [b"x"], "pool")
+    assert content(spool) == {"run.json"}
+
+
+def test_removed_folder_is_told_and_nothing_hangs(spool: Spool) -> None:
+    spool.discard(keep_logs=())
+    (spool.path / "run.json").unlink()
+    spool.path.rmdir()
+    with pytest.raises(SpoolError, match="No such file or directory"):
+        spool.publish(1, task_name(1), [b"x"])
+    with pytest.raises(SpoolError, match=r"journal\.jsonl"):
+        spool.note(a=1)
+    assert spool.names("inbox") == []
+    assert spool.waiting(1) == 0
+
+
+def test_many_parts_and_short_writes_arrive_whole(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    parts = [bytes([n % 256]) * (n % 7) for n in range(3000)]
+    writev = os.writev
+    monkeypatch.setattr(
+        os, "writev", lambda fd, views: writev(fd, [views[0][:3], *views[1:5]] if len(views[0]) < 4 else [views[0][:3]])
+    )
+    fd = os.open(tmp_path / "file", os.O_WRONLY | os.O_CREAT, 0o600)
+    write_all(fd, parts)
+    os.close(fd)
+    assert (tmp_path / "file").read_bytes() == b"".join(parts)
+
+
+# --- the way of a task
+
+
+def test_task_names_are_numbers_with_a_try() -> None:
+    assert task_name(12) == "0000012.0"
+    assert task_name(12, 3) == "0000012.3"
+    assert task_number("0000012.3.worker.1") == 12
+    assert sorted(map(task_name, (9, 10, 100))) == [task_name(n) for n in (9, 10, 100)]
+
+
+def test_task_goes_from_todo_by_claimed_to_inbox(spool: Spool) -> None:
+    task = task_name(1)
+    spool.publish(7, task, [b"call"])
+    offers, words = spool.offers(7)
+    ((shard, tasks),) = list(offers)
+    assert (tasks, words, spool.waiting(7), spool.waiting(8)) == ([task], set(), 1, 0)
+    spool.make_folder("claimed/w1")
+    spool.make_folder("claimed/w2")
+    assert spool.claim(7, shard, task, "w1")
+    assert not spool.claim(7, shard, task, "w2")
+    assert (spool.claims("w1"), spool.claims("w2"), spool.waiting(7)) == ([task], [], 0)
+    assert spool.read(f"claimed/w1/{task}") == b"call"
+    spool.deliver(spool.draft("inbox", [b"outcome"], "w1"), task, "w1")
+    assert spool.names("inbox") == [f"{task}.w1"]
+    assert spool.read(f"inbox/{task}.w1") == b"outcome"
+    assert spool.claims("w1") == []
+
+
+def test_each_call_is_claimed_by_exactly_one_of_many(spool: Spool) -> None:
+    for number in range(50):
+        spool.publish(1, task_name(number), [b"x"])
+    got: dict[str, list[str]] = {f"w{n}": [] for n in range(4)}
+    withdrawn: list[str] = []
+    for worker in got:
+        spool.make_folder(f"claimed/{worker}")
+    barrier = threading.Barrier(5)
+
+    def work(worker: str) -> None:
+        barrier.wait()
+        for shard, tasks in spool.offers(1)[0]:
+            got[worker] += [task for task in tasks if spool.claim(1, shard, task, worker)]
+
+    def withdraw() -> None:
+        barrier.wait()
+        withdrawn.extend(task for task in map(task_name, range(49, -1, -1)) if spool.withdraw(1, task))
+
+    threads = [threading.Thread(target=work, args=(worker,)) for worker in got] + [threading.Thread(target=withdraw)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(chain(withdrawn, *got.values())) == [task_name(n) for n in range(50)]
+
+
+def test_withdrawn_call_is_gone_and_a_claimed_one_is_not_withdrawn(spool: Spool) -> None:
+    for number in (1, 2):
+        spool.publish(1, task_name(number), [b"x"])
+    assert spool.withdraw(1, task_name(1))
+    assert not spool.withdraw(1, task_name(1))
+    assert not spool.withdraw(1, task_name(9))
+    spool.make_folder("claimed/w")
+    ((shard, _),) = list(spool.offers(1)[0])
+    spool.claim(1, shard, task_name(2), "w")
+    assert not spool.withdraw(1, task_name(2))
+    assert content(spool) == {"run.json", f"claimed/w/{task_name(2)}"}
+
+
+def test_call_that_is_given_back_waits_again(spool: Spool) -> None:
+    spool.publish(1, task_name(1), [b"x"])
+    ((shard, _),) = list(spool.offers(1)[0])
+    spool.make_folder("claimed/w")
+    spool.claim(1, shard, task_name(1), "w")
+    assert spool.give_back(1, task_name(1), "w")
+    assert not spool.give_back(1, task_name(1), "w")
+    assert spool.waiting(1) == 1
+
+
+def test_oldest_calls_come_first_over_all_shards(spool: Spool) -> None:
+    for number in (2500, 3, 1001, 999, 1000):
+        spool.publish(1, task_name(number), [b"x"])
+    assert [task for _, tasks in spool.offers(1)[0] for task in tasks] == [
+        task_name(number) for number in (3, 999, 1000, 1001, 2500)
+    ]
+    assert len(spool.names("todo/1")) == 3
+
+
+def test_shard_that_was_emptied_takes_calls_again(spool: Spool) -> None:
+    spool.publish(1, task_name(1), [b"x"])
+    assert spool.withdraw(1, task_name(1))
+    assert spool.waiting(1) == 0
+    spool.publish(1, task_name(2), [b"y"])
+    assert spool.waiting(1) == 1
+
+
+def test_words_for_workers_are_no_shards(spool: Spool) -> None:
+    spool.tell_workers(1, "stop")
+    spool.tell_workers(1, "quit.w1")
+    offers, words = spool.offers(1)
+    assert (list(offers), words, spool.waiting(1)) == ([], {"stop", "quit.w1"}, 0)
+
+
+def test_words_of_workers_stand_in_the_inbox(spool: Spool) -> None:
+    spool.say("12_3.0", 2, "idle", {"a": 1})
+    assert spool.names("inbox") == ["+12_3.0.2.idle"]
+    assert json.loads(spool.read("inbox/+12_3.0.2.idle")) == {"a": 1}
+
+
+# --- what stays
+
+
+def test_journal_has_a_line_for_each_entry(spool: Spool) -> None:
+    spool.note(task=1, name="a\nb")
+    spool.note_all([{"task": 2}, {"task": 3}])
+    lines = (spool.path / "journal.jsonl").read_text().splitlines()
+    assert [json.loads(line)["task"] for line in lines] == [1, 2, 3]
+
+
+def test_collected_outcomes_are_found_again_in_few_files(spool: Spool) -> None:
+    places = {}
+    for number in range(1, 1200):
+        places[number] = spool.keep(f"{task_name(number)}.w", b"outcome %d" % number)
+    spool.write(f"inbox/{task_name(5)}.w", [b"L" * 100_000], who="w")
+    large = spool.keep(f"{task_name(5)}.w", b"L" * 100_000)
+    for number, place in places.items():
+        data = spool.read(place["file"])
+        assert data[place["at"] : place["at"] + place["size"]] == b"outcome %d" % number
+    assert spool.read(large["file"]) == b"L" * 100_000
+    assert spool.names("inbox") == []
+    assert len(content(spool)) == 3
+
+
+def test_closed_run_leaves_its_story_and_the_logs_that_are_wanted(spool: Spool) -> None:
+    spool.note(a=1)
+    spool.publish(1, task_name(1), [b"x"])
+    for name in ("1_0.log", "1_1.log", "np.sh"):
+        (spool.path / "jobs" / name).touch()
+    spool.discard(keep_logs=["1_1.log"])
+    assert content(spool) == {"run.json", "journal.jsonl", "jobs/1_1.log"}
+    spool.discard(keep_logs=())
+    assert {path.name for path in spool.path.iterdir()} == {"run.json", "journal.jsonl"}
+
+
+# --- where runs live, as the pool chooses it
+
+
+AS_ORDINARY_USER = """
+    import os, pathlib, shutil, sys, tempfile
+    import platformdirs
+    import nornir_pools as pools
+    import nornir_pools.cluster.pool, nornir_pools.local.processes  # now, since the user may not see where they are
+    from nornir_pools.cluster.spool import Spool
+    base = pathlib.Path(tempfile.mkdtemp())
+    os.chdir(base)
+    for name, mode in (("home", 0o700), ("locked", 0o555), ("shut", 0o000)):
+        (base / name).mkdir()
+        (base / name).chmod(mode)
+    os.environ.update(HOME=str(base / "home"), XDG_CONFIG_HOME=str(base / "home"))
+    root = os.geteuid() == 0
+    if root:  # which may write everywhere
+        for path in (base, base / "home", base / "shut"):
+            os.chown(path, 65534, 65534)
+        os.setgroups([])
+        os.setresgid(65534, 65534, 0)
+        os.setresuid(65534, 65534, 0)
+    try:
+        {check}
+    finally:
+        if root:
+            os.seteuid(0)
+        (base / "shut").chmod(0o700)
+        shutil.rmtree(base)
+"""
+
+
+def run_as_ordinary_user(check: str) -> None:
+    lines = textwrap.indent(textwrap.dedent(check), 8 * " ").strip()
+    done = run_script(AS_ORDINARY_USER.replace("{check}", lines))
+    assert (done.status, done.err) == (0, "")
+
+
+def test_folder_for_runs_that_cannot_be_written_is_refused_when_the_pool_is_made() -> None:
+    run_as_ordinary_user(
+        """
+        for place in (base / "locked", base / "locked" / "sub", base / "shut" / "sub"):
+            try:
+                pools.GetClusterPool("p", 1, executor="local", folder=str(place))
+            except pools.SpoolError as error:
+                assert str(place) in str(error) and "set another with folder=" in str(error), error
+                assert error.folder == str(place), error.folder
+            else:
+                sys.exit("a pool was made")
+            assert not pools.dictKnownPools
+            try:
+                Spool.create(place / "run", {})
+            except pools.SpoolError as error:
+                assert "Permission denied" in str(error), error
+            else:
+                sys.exit("a run was made")
+        assert not list((base / "locked").iterdir())
+        """
+    )
+
+
+def test_scratch_that_cannot_be_written_is_passed_over() -> None:
+    run_as_ordinary_user(
+        """
+        for scratch in ("locked", "shut", "shut/mine", "missing", "locked/mine"):
+            os.environ["SCRATCH"] = str(base / scratch)
+            place = pools.GetClusterPool(scratch, 1, executor="local")._folder
+            good = base / scratch / "nornir_pools" if scratch == "missing" else base / ".nornir_pools"
+            assert place == good, (scratch, place)
+        os.chdir(base / "locked")
+        del os.environ["SCRATCH"]
+        assert pools.GetClusterPool("home", 1, executor="local")._folder == base / "home" / ".nornir_pools"
+        """
+    )
+
+
+def test_runs_live_in_the_setting_else_in_scratch_else_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def place(name: str, **options: Any) -> Path:
+        return pools.GetClusterPool(name, 1, executor="local", **options)._folder
+
+    assert place("a") == tmp_path / ".nornir_pools"
+    (tmp_path / "scratch").mkdir()
+    monkeypatch.setenv("SCRATCH", str(tmp_path / "scratch"))
+    assert place("b") == tmp_path / "scratch" / "nornir_pools"
+    monkeypatch.setenv("NORNIR_POOLS_FOLDER", "by_variable")
+    assert place("c") == tmp_path / "by_variable"
+    assert place("d", folder="by_argument") == tmp_path / "by_argument"
+
+
+def test_pool_without_a_task_writes_nothing(tmp_path: Path) -> None:
+    pool = pools.GetClusterPool("p", 1, executor="local")
+    assert pool.folder is None
+    with pytest.raises(TypeError, match="not callable"):
+        pool.add_task("t", functions.add(1, 2))
+    pool.shutdown()
+    assert list(tmp_path.iterdir()) == []
