@@ -58,13 +58,16 @@ class LocalThreadPoolBase(PoolBase):
     def _work(self) -> None:
         """What a worker thread does until the pool is closed."""
         here.pools = frozenset({self})
-        queue, waiting = self._queue, self._waiting
-        while (task_id := queue.get()) is not None:
-            task = waiting.pop(task_id, None)
+        while (task_id := self._next()) is not None:
+            task = self._waiting.pop(task_id, None)
             if task is not None:  # else it was cancelled, or a waiting worker has run it already
                 self._run(task)
                 del task  # a parked thread must not keep the last task alive
         self._thread_ends()
+
+    def _next(self) -> int | None:
+        """Wait for the next task's id; None when the pool is closed."""
+        return self._queue.get()
 
     def _run(self, task: Task) -> None:
         if self._watchers:

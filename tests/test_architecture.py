@@ -29,6 +29,7 @@ TIERS: tuple[tuple[str, ...], ...] = (
     ("poolbase",),
     ("local", "local.pipe"),
     ("local.process_worker",),
+    ("local.companion",),
     ("local.processes", "local.commands", "local.threads", "local.serial"),
     ("local.machine",),
     ("cluster", "cluster.folder", "cluster.signals", "cluster.context", "cluster.slurm", "cluster.jobs"),

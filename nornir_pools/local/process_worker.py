@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
@@ -14,12 +15,12 @@ from .. import message
 from .. import outcome as outcomes
 from ..base import live_pools
 from ..command import end_commands
-from .pipe import receive, send
+from .pipe import Channel
 
 __all__ = ["work"]
 
 
-def work(pipe: Connection, environment: dict[str, str], folder: str) -> None:
+def work(pipe: Connection, tickets: Connection | None, environment: dict[str, str], folder: str) -> None:
     """Answer calls until the other side is gone. The worker starts with the parent's environment and folder of then."""
     # Ctrl-C reaches the whole group of the terminal, and is the parent's to act upon. (A handler, unlike SIG_IGN, is not
     # inherited by the programs that a task starts.)
@@ -33,20 +34,42 @@ def work(pipe: Connection, environment: dict[str, str], folder: str) -> None:
         os.environ.update(environment)
     with contextlib.suppress(OSError):  # the folder is gone: tasks that need it will say so
         os.chdir(folder)
+    channel = Channel(pipe)
     while True:
         try:
-            name, parts = receive(pipe)
+            (name, number), parts = _next_call(channel, tickets)
         except (EOFError, OSError):
             break
         outcome = outcomes.call(_load_and_call, (parts,), {})
         del parts
+        facts, results = outcomes.freeze(outcome, name)
+        del outcome
         try:
-            send(pipe, *outcomes.freeze(outcome, name))
+            channel.send([((facts, number), results)])
         except OSError:
             break  # nobody is left to read it
-        del outcome
+        del results
     for pool in live_pools():  # pools that tasks made in here end with the worker
         pool.shutdown()
+
+
+def _next_call(channel: Channel, tickets: Connection | None) -> tuple[tuple[str, int], Sequence[message.Buffer]]:
+    """Wait for a call that is this worker's to run. Raises EOFError when the other side is gone."""
+    if tickets is None:
+        return channel.receive()
+    while True:
+        try:
+            ticket = os.read(tickets.fileno(), 4)
+            break
+        except BlockingIOError:  # the pool reads them as well, and does not want to wait
+            select.select([tickets], [], [])
+    if not ticket:
+        raise EOFError
+    wanted = int.from_bytes(ticket, "big")
+    while True:
+        label, parts = channel.receive()
+        if label[1] == wanted:  # else the pool has taken that call back
+            return label, parts
 
 
 def _load_and_call(parts: Sequence[message.Buffer]) -> Any:

@@ -15,42 +15,26 @@ import multiprocessing
 import os
 import sys
 import threading
-from collections.abc import Sequence
-from multiprocessing import connection, spawn
-from typing import Any
+import time
+from queue import Empty
 
-from .. import message
 from .. import outcome as outcomes
 from ..base import PoolKind
-from ..deaths import oom_kills, tell_death
+from ..deaths import tell_death
 from ..errors import WorkerDiedError
-from ..outcome import Outcome
 from ..poolbase import LocalThreadPoolBase
 from ..task import CommandTask, Task, dump_call
-from . import process_worker
-from .pipe import receive, send
+from .companion import GROUPS, Companion
 
 __all__ = ["ProcessPool", "stop_helpers"]
 
-_START_METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-_context: Any = multiprocessing.get_context(_START_METHOD)
-_starting = threading.local()  # .worker is True while this thread starts a worker of ours
+_SHORT = 0.001  # seconds: tasks that take less, by the last ones, travel in groups
+_GROUP = 16  # tasks: most of a group
+_ROOM = 1 << 15  # bytes: what a pipe takes without being read, at the least
 
 
-def _preparation_data(name: str, _original: Any = spawn.get_preparation_data) -> dict[str, Any]:
-    """As multiprocessing's, but a worker of ours does not import the main script.
-
-    Functions of the main script travel by value, so the import would only cost time, and in a script without a
-    ``__main__`` guard it would run the script again in every worker.
-    """
-    data: dict[str, Any] = _original(name)
-    if getattr(_starting, "worker", False):
-        for key in ("init_main_from_path", "init_main_from_name"):
-            data.pop(key, None)
-    return data
-
-
-spawn.get_preparation_data = _preparation_data
+def _size(task: Task) -> int:
+    return sum(map(len, task._parts))
 
 
 def stop_helpers() -> None:
@@ -80,45 +64,114 @@ class ProcessPool(LocalThreadPoolBase):
 
     def __init__(self, name: str = "", num_threads: int | None = None) -> None:
         super().__init__(name, num_threads)
-        self._workers: dict[int, _Worker] = {}  # thread id -> its companion
+        self._companions: dict[int, Companion] = {}  # by thread id
+        self._seconds = 1.0  # how long a task takes, by the last ones
 
     def _launch(self, task: Task) -> None:
         if not isinstance(task, CommandTask):
             task._parts = dump_call(task)
         super()._launch(task)
 
-    def _perform(self, task: Task) -> Outcome:
+    def _next(self) -> int | None:
+        try:
+            return self._queue.get_nowait()
+        except Empty:
+            self._relieve()
+            return self._queue.get()
+
+    def _relieve(self) -> None:
+        """This thread has nothing to do: let it have what waits behind another worker's task."""
+        for companion in list(self._companions.values()):
+            if companion.outstanding > 1 and (tasks := companion.take_back()):
+                for task in tasks:
+                    super()._launch(task)
+                return
+
+    def _run(self, task: Task) -> None:
         if isinstance(task, CommandTask):  # is a process of its own already
-            return super()._perform(task)
-        parts, task._parts = task._parts, ()
-        worker = self._workers.get(threading.get_ident())
-        if worker is None or not worker.process.is_alive():
-            worker = self._workers[threading.get_ident()] = _Worker(f"{self._name}-worker")
-        answer = worker.ask(task.name, parts)
-        if answer is not None:
-            return outcomes.thaw(*answer, task.name)
-        exitcode = worker.end()
-        del self._workers[threading.get_ident()]
-        error = WorkerDiedError(
-            f"task {task.name!r} of pool {self._name!r}: the worker process {worker.process.pid} that ran it "
-            f"{tell_death(exitcode, worker.oom_before)}",
-            exitcode=exitcode,
-        )
-        return outcomes.failure(error, task.name)
+            super()._run(task)
+            return
+        group = [task, *self._more(_ROOM - _size(task))]
+        if self._watchers:
+            self._tell()
+        while group:
+            group = self._run_group(group)
+
+    def _more(self, room: int) -> list[Task]:
+        """Further tasks to send along: while tasks are short, and so many wait that no other thread goes without.
+
+        They must fit into the pipe (`room` bytes), or this thread could wait for the worker to read a call while the
+        worker waits for this thread to read a result.
+        """
+        count = min(_GROUP, len(self._waiting) // (2 * self.num_threads)) if self._seconds < _SHORT and GROUPS else 0
+        tasks: list[Task] = []
+        while len(tasks) < count and room > 0:
+            try:
+                task_id = self._queue.get_nowait()
+            except Empty:
+                break
+            if task_id is None:
+                self._queue.put(None)
+                break
+            task = self._waiting.pop(task_id, None)
+            if isinstance(task, CommandTask):
+                super()._launch(task)
+            elif task is not None:
+                tasks.append(task)
+                room -= _size(task)
+        return tasks
+
+    def _run_group(self, group: list[Task]) -> list[Task]:
+        """Have the companion run these tasks, and finish them; returns what is left to be run if it dies."""
+        me = threading.get_ident()
+        companion = self._companions.get(me)
+        if companion is None or not companion.process.is_alive():
+            companion = self._companions[me] = Companion(f"{self._name}-worker")
+        begun = time.monotonic()
+        companion.send([(task, task._parts) for task in group])
+        count = len(group)
+        del group
+        while companion.outstanding:
+            answer = companion.receive()
+            if answer is None:
+                return self._bury(companion)
+            task, facts, parts = answer
+            task._parts = ()
+            self._finish(task, outcomes.thaw(facts, parts, task.name))
+            del task, answer, parts
+        self._seconds = 0.5 * (self._seconds + (time.monotonic() - begun) / count)
+        return []
+
+    def _bury(self, companion: Companion) -> list[Task]:
+        """The worker died: fail the task that it was running; returns those it had not begun."""
+        del self._companions[threading.get_ident()]
+        unbegun = companion.take_back(dead=True)
+        begun = companion.remains()
+        if not begun and not companion.answered and unbegun:
+            begun = [unbegun.pop(0)]  # it died before it could begin: once more might be for ever
+        exitcode = companion.end()
+        for task in begun:
+            error = WorkerDiedError(
+                f"task {task.name!r} of pool {self._name!r}: the worker process {companion.process.pid} that ran it "
+                f"{tell_death(exitcode, companion.oom_before)}",
+                exitcode=exitcode,
+            )
+            self._finish(task, outcomes.failure(error, task.name))
+        return unbegun
 
     def _thread_ends(self) -> None:
-        worker = self._workers.pop(threading.get_ident(), None)
-        if worker is not None:
-            worker.end()
+        companion = self._companions.pop(threading.get_ident(), None)
+        if companion is not None:
+            companion.end()
 
     def terminate_workers(self) -> None:
         """End the worker processes now; what they were running fails with WorkerDiedError."""
-        workers = list(self._workers.values())
-        for worker in workers:
-            worker.process.terminate()
-        for worker in workers:
-            worker.process.join(1.0)  # time to end the commands it had started
-            worker.process.kill()
+        companions = list(self._companions.values())
+        for companion in companions:
+            companion.process.terminate()
+        for companion in companions:
+            companion.process.join(1.0)  # time to end the commands it had started
+            companion.process.kill()
 
     def abandon(self) -> None:
         super().abandon()
@@ -126,39 +179,7 @@ class ProcessPool(LocalThreadPoolBase):
 
     def _forget_workers(self) -> None:
         super()._forget_workers()
-        self._workers = {}
-
-
-class _Worker:
-    """One worker process, seen from the thread it belongs to."""
-
-    def __init__(self, name: str) -> None:
-        ours, theirs = _context.Pipe()
-        self.process = _context.Process(
-            target=process_worker.work, args=(theirs, dict(os.environ), os.getcwd()), name=name, daemon=False
-        )
-        _starting.worker = True
-        try:
-            self.process.start()
-        finally:
-            _starting.worker = False
-        theirs.close()
-        self.pipe: connection.Connection = ours
-        self.oom_before = oom_kills()
-
-    def ask(self, name: str, parts: Sequence[message.Buffer]) -> tuple[dict[str, Any], list[message.Buffer]] | None:
-        """Send a call and wait for the outcome; None if the worker died before it gave one: then the pipe ends."""
-        try:
-            send(self.pipe, name, parts)
-            return receive(self.pipe)
-        except (EOFError, OSError):
-            return None
-
-    def end(self) -> int:
-        """Close the pipe, which ends an idle worker, wait for it and return its exit status."""
-        self.pipe.close()
-        self.process.join()
-        return self.process.exitcode or 0
+        self._companions = {}
 
 
 def _after_fork() -> None:

@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import weakref
+from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ import pytest
 
 import nornir_pools as pools
 from nornir_pools import ArgumentError, TaskExitError, WorkerDiedError
-from nornir_pools.local import pipe
+from nornir_pools.local.companion import Companion
+from nornir_pools.local.pipe import Channel
+from nornir_pools.task import dump_call
 
 from .. import functions
 from ..conftest import until
@@ -161,48 +164,96 @@ def leave_pool_open() -> Any:
 
 
 @pytest.mark.parametrize("sizes", [[], [0], [10, 0, 20], [1 << 16], [(1 << 16) + 1, 5], [3_000_000, 7, 100_000]])
-def test_message_through_the_pipe_arrives_whole(sizes: list[int]) -> None:
-    from multiprocessing import Pipe
-
-    ours, theirs = Pipe()
+def test_messages_through_the_pipe_arrive_whole(sizes: list[int]) -> None:
+    ours, theirs = map(Channel, Pipe())
     parts = [os.urandom(size) for size in sizes]
-    label = {"any": ["plain", 1]}
-    sender = threading.Thread(target=pipe.send, args=(theirs, label, parts))
+    labels: list[Any] = [{"any": ["plain", 1]}, "second", ("third", 3)]
+    sender = threading.Thread(target=theirs.send, args=([(label, parts) for label in labels],))
     sender.start()
-    got_label, got = pipe.receive(ours)
+    got = [ours.receive() for _ in labels]
     sender.join()
-    assert got_label == label
-    assert [bytes(part) for part in got] == parts
+    assert [label for label, _ in got] == labels
+    assert [[bytes(part) for part in received] for _, received in got] == [parts] * 3
     theirs.close()
     with pytest.raises((EOFError, OSError)):
-        pipe.receive(ours)
+        ours.receive()
     ours.close()
 
 
-def test_message_that_breaks_off_is_no_message() -> None:
-    from multiprocessing import Pipe
+@pytest.mark.parametrize("cut", [3, 12, 70_000])
+def test_message_that_breaks_off_is_no_message(cut: int) -> None:
+    source, sink = Pipe(duplex=False)
+    sender = threading.Thread(target=Channel(sink).send, args=([("label", [b"x" * 100_000])],))
+    sender.start()
+    written = b""
+    while len(written) < 100_000:
+        written += os.read(source.fileno(), 1 << 16)
+    sender.join()
+    ours, theirs = Pipe()
+    os.write(theirs.fileno(), written[:cut])
+    theirs.close()
+    with pytest.raises(EOFError):
+        Channel(ours).receive()
+    for end in (ours, source, sink):
+        end.close()
 
-    for cut in (3, 12, 70_000):
-        ours, theirs = Pipe()
-        written: list[bytes] = []
-        whole, sink = os.pipe()
-        sender = threading.Thread(target=send_whole, args=(sink, [b"x" * 100_000]))
-        sender.start()
-        with os.fdopen(whole, "rb") as file:
-            written.append(file.read())
-        sender.join()
-        os.write(theirs.fileno(), written[0][:cut])
-        theirs.close()
-        with pytest.raises(EOFError):
-            pipe.receive(ours)
-        ours.close()
+
+def test_short_tasks_behind_a_long_one_of_their_group_are_taken_back(tmp_path: Path) -> None:
+    pool = pools.GetMultithreadingPool("p", 2)
+    for task in [pool.submit(functions.add, i) for i in range(500)]:  # the pool learns that tasks are short
+        task.result(30)
+    go = str(tmp_path / "go")
+    tasks = [pool.submit(functions.add, i) for i in range(300)]
+    long = pool.submit(functions.wait_for_file, go, "long")
+    tasks += [pool.submit(functions.add, i) for i in range(300)]
+    assert [task.result(30) for task in tasks] == [*range(1, 301), *range(1, 301)]
+    assert not long.done()
+    Path(go).touch()
+    assert long.result(30) == "long"
 
 
-def send_whole(fd: int, parts: list[bytes]) -> None:
-    class Sink:
-        def fileno(self) -> int:
-            return fd
+def test_a_worker_that_has_begun_nothing_keeps_one_task() -> None:
+    pool = pools.GetMultithreadingPool("p", 1)
+    companion = Companion("alone")
+    os.kill(companion.process.pid, signal.SIGSTOP)  # it begins nothing while tasks are taken back
+    tasks = [pools.Task(pool, str(i), functions.add, (i,), {}) for i in range(4)]
+    companion.send([(task, dump_call(task)) for task in tasks])
+    assert companion.take_back() == tasks[1:]
+    assert companion.take_back() == []
+    os.kill(companion.process.pid, signal.SIGCONT)
+    answer = companion.receive()
+    assert answer is not None
+    assert answer[0] is tasks[0]
+    assert companion.outstanding == 0
+    assert companion.end() == 0
 
-    sink: Any = Sink()
-    pipe.send(sink, "label", parts)
-    os.close(fd)
+
+def test_a_death_in_a_group_costs_one_task_and_each_other_runs_once(tmp_path: Path) -> None:
+    pool = pools.GetMultithreadingPool("p", 2)
+    for task in [pool.submit(functions.add, i) for i in range(500)]:
+        task.result(30)
+    log = str(tmp_path / "log")
+    tasks = [pool.submit(note, log, -1 if i % 100 == 50 else i) for i in range(600)]
+    dead = [task for task in tasks if isinstance(task.exception(30), pools.WorkerDiedError)]
+    assert len(dead) == 6
+    lines = Path(log).read_text().split()
+    assert sorted(map(int, lines)) == sorted(i for i in range(600) if i % 100 != 50)
+
+
+def note(path: str, i: int) -> None:
+    if i < 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    with open(path, "a") as file:
+        file.write(f"{i}\n")
+
+
+def test_large_results_of_a_group_do_not_block_it() -> None:
+    pool = pools.GetMultithreadingPool("p", 2)
+    for task in [pool.submit(functions.add, i) for i in range(500)]:
+        task.result(30)
+    tasks = [pool.submit(multiply, "x" * 3_000, 100) for _ in range(300)]
+    assert {len(task.result(30)) for task in tasks} == {300_000}
+
+
+def multiply(text: str, times: int) -> str:
+    return text * times

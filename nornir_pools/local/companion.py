@@ -1,0 +1,142 @@
+"""A worker process, seen from the thread of the pool that it belongs to; and the tickets that make groups of tasks safe.
+
+Small tasks travel to a worker in groups, since a round trip for each costs more than they do. No task may be stuck behind a
+long one of its group while another worker has nothing to do, so what has not begun can be taken back. A pipe of tickets
+decides who has a task: its number is written into the pipe when it is sent, and whoever reads the number, the worker to run
+it or this process to take it back, has it. The kernel gives every number to one reader only, and what is still in the pipe
+when a worker has died tells which tasks it had not begun.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import struct
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from multiprocessing import spawn
+from multiprocessing.connection import Connection
+from typing import Any
+
+from ..deaths import oom_kills
+from ..message import Buffer
+from ..task import Task
+from . import process_worker
+from .pipe import Channel
+
+__all__ = ["GROUPS", "Companion"]
+
+GROUPS = os.name == "posix"  # elsewhere a pipe is not a file descriptor: one task at a time
+_START_METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+_context: Any = multiprocessing.get_context(_START_METHOD)
+_starting = threading.local()  # .worker is True while this thread starts a worker of ours
+
+
+def _preparation_data(name: str, _original: Any = spawn.get_preparation_data) -> dict[str, Any]:
+    """As multiprocessing's, but a worker of ours does not import the main script.
+
+    Functions of the main script travel by value, so the import would only cost time, and in a script without a
+    ``__main__`` guard it would run the script again in every worker.
+    """
+    data: dict[str, Any] = _original(name)
+    if getattr(_starting, "worker", False):
+        for key in ("init_main_from_path", "init_main_from_name"):
+            data.pop(key, None)
+    return data
+
+
+spawn.get_preparation_data = _preparation_data
+
+
+def _pipe_of_tickets() -> tuple[Connection | None, Connection | None]:
+    """The end to read from and the end to write to."""
+    return _context.Pipe(duplex=False) if GROUPS else (None, None)
+
+
+class Companion:
+    """One worker process. All but `take_back` is called by the thread it belongs to."""
+
+    def __init__(self, name: str) -> None:
+        ours, theirs = _context.Pipe()
+        tickets, self._tickets = _pipe_of_tickets()
+        self._channel = Channel(ours)
+        self._unread = tickets  # this process's way of reading the tickets
+        self._lock = threading.Lock()  # guards _sent against a thread that takes tasks back
+        self._sent: OrderedDict[int, Task] = OrderedDict()  # by ticket: sent, and not answered
+        self._number = 0
+        self.answered = 0
+        self.process = _context.Process(
+            target=process_worker.work, args=(theirs, tickets, dict(os.environ), os.getcwd()), name=name, daemon=False
+        )
+        _starting.worker = True
+        try:
+            self.process.start()
+        finally:
+            _starting.worker = False
+        theirs.close()
+        if tickets is not None:
+            os.set_blocking(tickets.fileno(), False)  # shared with the worker, which waits until one can be read
+        self.oom_before = oom_kills()
+
+    @property
+    def outstanding(self) -> int:
+        """How many tasks the worker has, begun or not."""
+        return len(self._sent)
+
+    def send(self, calls: Sequence[tuple[Task, Sequence[Buffer]]]) -> None:
+        """Give the worker these calls. If it has died, `receive` will tell."""
+        first = self._number + 1
+        self._number += len(calls)
+        with self._lock:
+            self._sent.update(zip(range(first, self._number + 1), (task for task, _ in calls), strict=True))
+        numbers = range(first, self._number + 1)
+        with contextlib.suppress(OSError):
+            if self._tickets is not None:
+                os.write(self._tickets.fileno(), struct.pack(f"!{len(calls)}I", *numbers))
+            self._channel.send(((task.name, number), parts) for number, (task, parts) in zip(numbers, calls, strict=True))
+
+    def receive(self) -> tuple[Task, dict[str, Any], list[Buffer]] | None:
+        """Wait for the next outcome; None if the worker has died, which the end of the pipe tells."""
+        try:
+            (facts, number), parts = self._channel.receive()
+        except (EOFError, OSError):
+            return None
+        self.answered += 1
+        with self._lock:
+            return self._sent.pop(number), facts, parts
+
+    def take_back(self, *, dead: bool = False) -> list[Task]:
+        """Take the tasks that the worker has not begun; they are the caller's now. Any thread may call this.
+
+        A living worker keeps one task, begun or not: the thread it belongs to waits for an answer.
+        """
+        if self._unread is None or self._tickets is None:
+            return []
+        with self._lock:
+            try:
+                data = os.read(self._unread.fileno(), 4 * 1024)
+            except OSError:  # none is there
+                return []
+            numbers = [number for (number,) in struct.iter_unpack("!I", data)]
+            if not dead and numbers[0] == next(iter(self._sent)):
+                os.write(self._tickets.fileno(), data[:4])
+                del numbers[0]
+            return [self._sent.pop(number) for number in numbers]
+
+    def remains(self) -> list[Task]:
+        """After the worker's death: the task it was running (first), if any."""
+        with self._lock:
+            tasks = list(self._sent.values())
+            self._sent.clear()
+            return tasks
+
+    def end(self) -> int:
+        """Close the pipe, which ends an idle worker, wait for it and return its exit status."""
+        self._channel.close()
+        for end in (self._tickets, self._unread):
+            if end is not None:
+                end.close()
+        self.process.join()
+        return self.process.exitcode or 0
