@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from typing import TYPE_CHECKING, Any
 
 from . import registry, settings
@@ -139,8 +138,10 @@ def GetGlobalClusterPool() -> ClusterPool:
 
 
 def IsClusterAvailable() -> bool:
-    """Whether jobs can be submitted from here: ``sbatch`` is found."""
-    return shutil.which("sbatch") is not None
+    """Whether jobs can be submitted from here: ``sbatch`` is found, and a cluster behind it."""
+    from .cluster import slurm
+
+    return slurm.is_available()
 
 
 def IsParallelPythonAvailable() -> bool:

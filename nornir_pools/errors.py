@@ -117,6 +117,10 @@ class WorkerDiedError(PoolError, RuntimeError):
     """The process that ran the task died. `exitcode` is its status, or minus the signal's number."""
 
     exitcode: int | None = None
+    job_id: str = ""
+    state: str = ""
+    log: str = ""
+    tries: tuple[str, ...] = ()
 
 
 class SubmissionError(PoolError, RuntimeError):
@@ -134,11 +138,15 @@ class PythonMismatchError(PoolError, RuntimeError):
 
 
 class JobError(PoolError, RuntimeError):
-    """The job that ran the task ended before the task did: `job_id`, its `state`, and the path of its `log`."""
+    """The job that ran the task ended before the task did: `job_id`, its `state`, and the path of its `log`.
+
+    `tries` has a line for each time it was tried.
+    """
 
     job_id: str = ""
     state: str = ""
     log: str = ""
+    tries: tuple[str, ...] = ()
 
 
 class JobTimeoutError(JobError):

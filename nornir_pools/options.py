@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from .errors import OptionError
 
-__all__ = ["JOB_OPTIONS", "POOL_OPTIONS", "Options", "check_names"]
+__all__ = ["JOB_OPTIONS", "POOL_OPTIONS", "RETRY_CAUSES", "RETRY_EXPRESSION", "Options", "check_names"]
 
 # submitit's own names for what every executor of it knows, and SLURM's (a test compares them with submitit's).
 _GENERIC = {"timeout_min", "mem_gb", "nodes", "cpus_per_task", "gpus_per_node", "tasks_per_node"}
@@ -51,9 +52,12 @@ _SLURM = {
     "wckey",
 }
 JOB_OPTIONS = frozenset(_GENERIC | {f"slurm_{name}" for name in _SLURM})
-_OWN_JOB_OPTIONS = frozenset({"tasks_per_job"})
+_OWN_JOB_OPTIONS = frozenset({"retries", "tasks_per_job"})
 POOL_OPTIONS = frozenset({"executor", "folder", "idle_seconds", "keep", "max_jobs", "python"})
 _ALL = JOB_OPTIONS | _OWN_JOB_OPTIONS | POOL_OPTIONS
+
+RETRY_CAUSES = ("cancelled", "lost", "node_failed", "oom", "preempted", "timeout", "worker_died")
+RETRY_EXPRESSION = r"(mem_gb|timeout_min)\*(\d+(?:\.\d+)?)<=(\d+(?:\.\d+)?)"
 
 EXECUTORS = ("auto", "slurm", "local", "debug")
 
@@ -76,6 +80,9 @@ class Options:
     """The command that starts Python in a job, any shell text. Empty: this interpreter."""
     tasks_per_job: int | None = None
     """1: a job never takes over another task. None: a job that is done early does."""
+    retries: int | Mapping[str, int | str] | None = None
+    """How often a task is tried again that its job took down: a number, or one for each of RETRY_CAUSES; for "oom" and
+    "timeout" also what the next job gets, as in "mem_gb*2<=64". None: preempted 10, node_failed and lost 2, worker_died 1."""
     job: Mapping[str, Any] = field(default_factory=dict)
     """Job options under submitit's names."""
 
@@ -123,13 +130,8 @@ class Options:
         for name in given:
             if name in POOL_OPTIONS:
                 raise OptionError(f"the option {name!r} belongs to the pool as a whole: give it where the pool is made")
-        mine = {**self.job, "tasks_per_job": self.tasks_per_job, **given}
-        changed = Options.of(mine)
-        return Options(
-            **{item.name: getattr(self, item.name) for item in fields(self) if item.name not in ("job", "tasks_per_job")},
-            tasks_per_job=changed.tasks_per_job,
-            job=changed.job,
-        )
+        changed = Options.of({**self.job, **{name: getattr(self, name) for name in _OWN_JOB_OPTIONS}, **given})
+        return replace(self, job=changed.job, **{name: getattr(changed, name) for name in _OWN_JOB_OPTIONS})
 
 
 def check_names(options: Mapping[str, Any], place: str = "") -> None:
@@ -161,6 +163,8 @@ def _problem(name: str, value: Any) -> str:
         return 'must be "failed" or "all"'
     if name == "tasks_per_job" and value not in (None, 1):
         return "must be 1 (each task a job of its own) or left out"
+    if name == "retries":
+        return _retries_problem(value)
     if name in _POSITIVE and not (number and value > 0):
         return "must be a number above 0 (0 would mean without limit)" if "time" in name else "must be a number above 0"
     if name in _WHOLE and not (isinstance(value, int) and number and value >= 1):
@@ -177,6 +181,20 @@ def _problem(name: str, value: Any) -> str:
         return "must map names of sbatch options to values"
     if _has_newline(value) and name not in ("slurm_setup", "slurm_teardown"):
         return "must be of one line (it becomes a line of the sbatch script)"
+    return ""
+
+
+def _retries_problem(value: Any) -> str:
+    if isinstance(value, Mapping):
+        for cause, rule in value.items():
+            if cause not in RETRY_CAUSES:
+                return f"must be a number, or map some of {', '.join(RETRY_CAUSES)} to one"
+            expression = isinstance(rule, str) and re.fullmatch(RETRY_EXPRESSION, rule.replace(" ", ""))
+            if not expression and not (isinstance(rule, int) and not isinstance(rule, bool) and rule >= 0):
+                return f'must have for {cause!r} a whole number of at least 0, or a text such as "mem_gb*2<=64"'
+        return ""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        return "must be a whole number of at least 0, or a mapping of causes to such"
     return ""
 
 

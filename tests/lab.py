@@ -48,7 +48,7 @@ def find_slurm() -> tuple[Slurm | None, str]:
     if done.returncode or conf is None:
         return None, f"slurm/lab/start failed: {done.stdout}{done.stderr}"
     os.environ["SLURM_CONF"] = conf[1]
-    return Slurm(conf[1], ours=True), ""
+    return Slurm(conf[1], ours="running already" not in done.stdout), ""
 
 
 def stop_lab(slurm: Slurm) -> None:

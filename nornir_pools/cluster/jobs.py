@@ -36,6 +36,12 @@ class Job:
     """Since when the scheduler says that it is over, or does not know it."""
     state: str = ""
     """What the scheduler said last."""
+    requeued: bool = False
+    """The scheduler has stopped it and would start it again."""
+    asked: bool = False
+    """How it ended is being asked for."""
+    finished: int = 0
+    """Tasks that it has done."""
     log: str = ""
     host: str = ""
 
@@ -64,8 +70,8 @@ class Group:
     start_delay: float = 1.0
     """Seconds from sending a job to its worker being up, as last seen."""
     first_up: float | None = None
-    failed_starts: int = 0
-    """Jobs in a row that ended before their worker was up."""
+    fruitless: int = 0
+    """Jobs in a row that ended by themselves without any task being done."""
     smaller: int = 0
     """After a refusal because of a limit: the most jobs to ask for at once; 0 for no such limit."""
     refused_since: float | None = None

@@ -62,8 +62,8 @@ class Launcher(Protocol):
         """A job's worker has said that it is up, and its process id there."""
         ...
 
-    def final_state(self, job: str) -> str:
-        """What is on record about a job that `states` no longer shows, or ""."""
+    def ending(self, job: str, state: str) -> slurm.Ending:
+        """How a job that is gone has ended; `state` is what is known of that already."""
         ...
 
     def close(self) -> None:
@@ -138,6 +138,7 @@ class SlurmLauncher:
         self._environment = for_submission(environment)
         self._max_array = slurm.max_array_size(self._environment)
         self._submissions = 0
+        self._accounting_after = 0.0  # when it is worth asking again
 
     def start(self, options: Options, group: int, count: int, name: str) -> list[str]:
         count = min(count, self._max_array)
@@ -159,8 +160,16 @@ class SlurmLauncher:
     def note_up(self, job: str, pid: int) -> None:
         pass
 
-    def final_state(self, job: str) -> str:
-        return slurm.accounting(job, self._environment)
+    def ending(self, job: str, state: str) -> slurm.Ending:
+        if time.monotonic() >= self._accounting_after:
+            try:
+                record = slurm.accounting(job, self._environment)
+            except slurm.SlurmError:  # there is none, or it hangs: many jobs may have ended, so do not wait for it each time
+                self._accounting_after = time.monotonic() + 300.0
+            else:
+                if record is not None:
+                    return record
+        return slurm.Ending(state if slurm.is_over(state) else "")
 
     def close(self) -> None:
         pass
@@ -214,8 +223,8 @@ class LocalLauncher:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.kill(self._pids[job], signal.SIGTERM)
 
-    def final_state(self, job: str) -> str:
-        return ""
+    def ending(self, job: str, state: str) -> slurm.Ending:
+        return slurm.Ending("FAILED")
 
     def close(self) -> None:
         until = time.monotonic() + 5.0

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from .. import outcome as outcomes
 from ..errors import PoolError
@@ -14,21 +16,40 @@ from ..task import Task
 from .jobs import Group
 from .spool import Spool, task_name
 
-__all__ = ["Ledger"]
+__all__ = ["Entry", "Ledger"]
+
+
+@dataclass
+class Entry:
+    """One task of the run."""
+
+    number: int
+    task: Task
+    group: Group
+    attempt: int = 0
+    retried: Counter[str] = field(default_factory=Counter)
+    """How often it was tried again, by cause."""
+    history: list[str] = field(default_factory=list)
+    """What became of each try, in words."""
+
+    @property
+    def file(self) -> str:
+        """The name of its file while it waits, or runs, for the current try."""
+        return task_name(self.number, self.attempt)
 
 
 class Ledger:
-    """Tasks and the groups they belong to. `finish` completes a task of the pool."""
+    """The tasks and the groups they belong to. `finish` completes a task of the pool."""
 
     def __init__(self, spool: Spool, finish: Callable[[Task, Outcome], None]) -> None:
         self.groups: list[Group] = []
         self._spool = spool
         self._finish = finish
-        self._tasks: dict[int, tuple[Task, Group]] = {}
-        self._lock = threading.Lock()  # guards _tasks and the groups' counts: tasks are added from any thread
+        self._entries: dict[int, Entry] = {}
+        self._lock = threading.Lock()  # guards _entries and the groups' counts: tasks are added from any thread
 
     def __len__(self) -> int:
-        return len(self._tasks)
+        return len(self._entries)
 
     def group_for(self, options: Options) -> Group:
         """The group of the tasks with these options."""
@@ -43,23 +64,35 @@ class Ledger:
     def expect(self, number: int, task: Task, group: Group) -> None:
         """A task is about to be published."""
         with self._lock:
-            self._tasks[number] = (task, group)
-            group.unfinished += 1
-            if group.unfinished == 1:
-                group.first_task = time.monotonic()
+            self._entries[number] = Entry(number, task, group)
+            self._count(group)
 
-    def find(self, number: int) -> tuple[Task, Group] | None:
+    @staticmethod
+    def _count(group: Group) -> None:
+        group.unfinished += 1
+        if group.unfinished == 1:
+            group.first_task = time.monotonic()
+
+    def find(self, number: int) -> Entry | None:
         """The task of that number, unless it is over."""
-        return self._tasks.get(number)
+        return self._entries.get(number)
 
     def take(self, number: int) -> Task | None:
         """Take a task out, to complete it; None if somebody else has."""
         with self._lock:
-            entry = self._tasks.pop(number, None)
+            entry = self._entries.pop(number, None)
             if entry is None:
                 return None
-            entry[1].unfinished -= 1
-            return entry[0]
+            entry.group.unfinished -= 1
+            return entry.task
+
+    def again(self, entry: Entry, group: Group) -> None:
+        """The task is to be tried again, in a job of this group."""
+        with self._lock:
+            entry.group.unfinished -= 1
+            entry.group = group
+            entry.attempt += 1
+            self._count(group)
 
     def complete(self, task: Task, outcome: Outcome) -> None:
         """Complete a task that was taken out."""
@@ -72,15 +105,18 @@ class Ledger:
             self._spool.note(t="given up", n=number, error=str(error))
             self._finish(task, outcomes.failure(error, task.name))
 
-    def fail_waiting(self, group: Group, error: PoolError) -> None:
-        """Fail the group's tasks that no worker has claimed."""
-        for number, (_, other) in list(self._tasks.items()):
-            if other is group and self._spool.withdraw(group.number, task_name(number)):
+    def fail_waiting(self, group: Group, error: PoolError, most: int | None = None) -> None:
+        """Fail the group's tasks that no worker has claimed; at most so many of them, the newest first."""
+        for number, entry in sorted(self._entries.items(), reverse=True):
+            if most is not None and most <= 0:
+                return
+            if entry.group is group and self._spool.withdraw(group.number, entry.file):
                 self.give_up(number, error)
+                most = None if most is None else most - 1
 
     def fail_all(self, error: PoolError) -> None:
         """Fail every task: the run's folder cannot be used any more."""
-        for number in list(self._tasks):
+        for number in list(self._entries):
             task = self.take(number)
             if task is not None:
                 self._finish(task, outcomes.failure(error, task.name))

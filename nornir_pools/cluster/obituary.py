@@ -33,17 +33,17 @@ _WORDS: dict[type, tuple[str, str]] = {
 _LOST = ("is gone, and neither it nor the scheduler says how it ended", "look at its log, and at the node it ran on")
 
 
-def job_error(pool: str, task: str, job: Job) -> JobError | WorkerDiedError:
+def job_error(pool: str, task: str, job: Job, ending: slurm.Ending) -> JobError | WorkerDiedError:
     """The error for `task` of `pool` (or, with an empty name, for all tasks that wait for such a job)."""
-    kind = slurm.error_class(job.state)
+    kind = slurm.error_class(ending)
     what, advice = _WORDS.get(kind, _LOST)
     whose = f"task {task!r} of pool {pool!r}: its job" if task else f"pool {pool!r}: the jobs do not start; the last one,"
     tail = _tail(job.log)
     log = f"\nits log, {job.log}, ends:\n{tail}" if tail else f"\nits log: {job.log or 'none was written'}"
     return kind(
-        f"{whose} {job.id} {what} (state {job.state or 'unknown'}); {advice.format(job=job.id)}{log}",
+        f"{whose} {job.id} {what} ({ending}); {advice.format(job=job.id)}{log}",
         job_id=job.id,
-        state=job.state,
+        state=ending.state,
         log=job.log,
     )
 

@@ -57,7 +57,7 @@ class ClusterPool(PoolBase):
         self._context = ContextReader(os.environ)
         self._folder = _runs_folder(self.options, self.executor)
         self._numbers = itertools.count(1)
-        self._places: dict[int, tuple[int, int]] = {}  # task id -> (number, group)
+        self._places: dict[int, int] = {}  # task id -> its number in the run
         self._start_lock = threading.Lock()  # guards the making of the run: the first task may come from several threads
 
     def check_same_options(self, options: Mapping[str, Any]) -> None:
@@ -95,7 +95,7 @@ class ClusterPool(PoolBase):
         header = {"name": task.name, "context": run.context(self._context.read())}
         parts = message.pack(header, dump_call(task, run.store.argument), run.share_buffer)
         number = next(self._numbers)
-        self._places[task.task_id] = (number, group.number)
+        self._places[task.task_id] = number
         # Registered and journalled before it can be claimed: an outcome finds its task.
         run.watcher.expect(number, task, group)
         try:
@@ -118,11 +118,11 @@ class ClusterPool(PoolBase):
 
     def _withdraw(self, task: Task) -> bool:
         """`cancel` claims the task as a worker would, by the same rename: one of the two gets it."""
-        place = self._places.get(task.task_id)
-        if place is None or self._run is None:
+        ledger = self._run.watcher.ledger if self._run else None
+        entry = ledger.find(self._places.get(task.task_id, 0)) if ledger else None
+        if entry is None or ledger is None or self._run is None:
             return False
-        number, group = place
-        return self._run.spool.withdraw(group, task_name(number)) and self._run.watcher.ledger.take(number) is not None
+        return self._run.spool.withdraw(entry.group.number, entry.file) and ledger.take(entry.number) is not None
 
     def _count_waiting(self) -> int:
         busy = self._run.watcher.supply.busy_workers if self._run else 0
@@ -194,14 +194,14 @@ def _choose_executor(wanted: str, pool: str) -> str:
         raise OptionError(f'pool {pool!r}: executor="slurm", but sbatch is not on PATH; on a machine without SLURM use "local"')
     if wanted != "auto":
         return wanted
-    if shutil.which("sbatch"):
+    if slurm.is_available():
         return "slurm"
-    if slurm.looks_installed():
+    if shutil.which("sbatch") is None and slurm.looks_installed():
         raise OptionError(
             f"pool {pool!r}: this machine belongs to a SLURM cluster, but sbatch is not on PATH; add SLURM's commands to PATH, "
             'or run on this machine with executor="local" (NORNIR_POOLS_EXECUTOR=local)'
         )
-    logger.warning("pool %r: no sbatch here, so its jobs are processes of this machine", pool)
+    logger.warning("pool %r: no SLURM here, so its jobs are processes of this machine", pool)
     return "local"
 
 

@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import (
@@ -25,12 +26,15 @@ from ..errors import (
 )
 
 __all__ = [
+    "Ending",
     "SlurmError",
     "accounting",
     "cancel",
     "error_class",
     "find_by_name",
+    "is_available",
     "is_over",
+    "is_requeued",
     "is_transient",
     "looks_installed",
     "max_array_size",
@@ -91,10 +95,34 @@ class SlurmError(Exception):
     """A SLURM command failed; the text is what it said."""
 
 
+def is_available() -> bool:
+    """Whether jobs can be submitted from here: ``sbatch`` is on PATH, and a cluster is behind it.
+
+    SLURM's packages alone, without a configuration, are no cluster. One whose controller is down for the moment is.
+    """
+    if shutil.which("sbatch") is None:
+        return False
+    if _configuration():
+        return True
+    try:  # a cluster may also give its configuration by DNS
+        run(["scontrol", "ping"], os.environ, seconds=20)
+    except SlurmError as error:
+        return "configuration source" not in str(error)
+    return True
+
+
 def looks_installed() -> bool:
     """Whether this machine evidently belongs to a SLURM cluster, although ``sbatch`` may not be on PATH."""
-    files = [os.environ.get("SLURM_CONF") or "/etc/slurm/slurm.conf", "/etc/slurm-llnl/slurm.conf"]
-    return any(Path(file).is_file() for file in files) or shutil.which("squeue") is not None
+    return _configuration()
+
+
+def _configuration() -> bool:
+    files = [
+        os.environ.get("SLURM_CONF") or "/etc/slurm/slurm.conf",
+        "/etc/slurm-llnl/slurm.conf",
+        "/run/slurm/conf/slurm.conf",
+    ]
+    return any(Path(file).is_file() for file in files)
 
 
 def run(
@@ -161,12 +189,53 @@ def cancel(jobs: Iterable[str], environment: Mapping[str, str], *, pending_only:
 
 def is_over(state: str) -> bool:
     """Whether no process of a job in this state runs. ("CANCELLED by 1000" is sacct's way of putting it.)"""
-    return state.split(" ")[0].rstrip("+") in _OVER
+    return _word(state) in _OVER
 
 
-def error_class(state: str) -> type[JobError] | type[WorkerDiedError]:
-    """The class of error that stands for a job having ended in this state before its task."""
-    return _CLASSES.get(state.split(" ")[0].rstrip("+"), JobLostError)
+def is_requeued(state: str) -> bool:
+    """Whether a job that had been running waits to run again."""
+    return _word(state) in ("PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT")
+
+
+def _word(state: str) -> str:
+    return state.split(" ")[0].rstrip("+")
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a job has ended, as far as the scheduler tells."""
+
+    state: str = ""
+    exit_code: str = ""
+    """Exit status and signal of the batch script, as in "0:9"."""
+    memory: int = 0
+    """Most bytes it was seen to use; 0 if unknown."""
+    memory_asked: int = 0
+
+    @property
+    def over_memory(self) -> bool:
+        """Whether it used more memory than it had asked for."""
+        return 0 < self.memory_asked < self.memory
+
+    def __str__(self) -> str:
+        words = [f"state {self.state or 'unknown'}"]
+        if self.exit_code not in ("", "0:0"):
+            words.append(f"exit code {self.exit_code}")
+        if self.memory:
+            asked = f" of {self.memory_asked / 1e6:.0f} MB asked for" if self.memory_asked else ""
+            words.append(f"it used {self.memory / 1e6:.0f} MB{asked}")
+        return ", ".join(words)
+
+
+def error_class(ending: Ending) -> type[JobError] | type[WorkerDiedError]:
+    """The class of error that stands for a job having ended this way before its task.
+
+    Without cgroups SLURM kills a job that uses too much memory, and says FAILED or CANCELLED with signal 9.
+    """
+    state = _word(ending.state)
+    if state in ("FAILED", "CANCELLED") and ending.exit_code.endswith(":9") and ending.over_memory:
+        return JobOutOfMemoryError
+    return _CLASSES.get(state, JobLostError)
 
 
 def max_array_size(environment: Mapping[str, str]) -> int:
@@ -178,14 +247,26 @@ def max_array_size(environment: Mapping[str, str]) -> int:
     return max(1, int(match[1])) if match else 1000
 
 
-def accounting(job: str, environment: Mapping[str, str]) -> str:
-    """The state that accounting has on record for a job; "" where there is no accounting or it does not answer."""
-    try:
-        output = run(["sacct", "-n", "-X", "-P", "-D", "-j", job, "-o", "JobID,State"], environment, seconds=15)
-    except SlurmError:
-        return ""
-    rows = [line.split("|") for line in output.splitlines() if "|" in line]
-    return rows[-1][1] if rows else ""
+def accounting(job: str, environment: Mapping[str, str]) -> Ending | None:
+    """What accounting has on record about the last run of a job that is over; None where there is none, or it does not answer.
+
+    Raises SlurmError if the call fails, so that it can be left alone for a while.
+    """
+    columns = "JobID,State,ExitCode,MaxRSS,ReqMem"
+    output = run(["sacct", "-n", "-P", "-D", "-j", job, "-o", columns], environment, seconds=15)
+    rows = [line.split("|") for line in output.splitlines() if line.count("|") == 4]
+    whole = [row for row in rows if "." not in row[0] and is_over(row[1])]
+    if not whole:
+        return None
+    _, state, exit_code, _, asked = whole[-1]
+    used = max((_bytes(row[3]) for row in rows), default=0)
+    return Ending(state, exit_code, used, _bytes(asked))
+
+
+def _bytes(text: str) -> int:
+    """Bytes from SLURM's "1234K", "100M", "4Gn" (a trailing n or c: per node, per CPU)."""
+    match = re.fullmatch(r"([\d.]+)([KMGTP]?)[nc]?", text)
+    return int(float(match[1]) * 1024 ** " KMGTP".index(match[2] or " ")) if match else 0
 
 
 def refusal(text: str, pool: str) -> SubmissionError:

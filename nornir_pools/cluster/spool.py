@@ -190,6 +190,12 @@ class Spool(Folder):
         self.make_folder(folder)
         return self.move(f"claimed/{worker}/{task}", f"{folder}/{task}")
 
+    def try_again(self, worker: str, claim: str, group: int, task: str) -> bool:
+        """Let a call that a dead worker had claimed wait again, under the name of its next try; False if it is not there."""
+        folder = self._shard(group, task)
+        self.make_folder(folder)
+        return self.move(f"claimed/{worker}/{claim}", f"{folder}/{task}")
+
     def deliver(self, draft: str, task: str, worker: str) -> None:
         """Publish the outcome of a claimed call; only then is the claim over."""
         os.rename(draft, f"inbox/{task}.{worker}", src_dir_fd=self._fd, dst_dir_fd=self._fd)

@@ -6,6 +6,7 @@ are taken in by the watcher's thread, which alone changes what is known here.
 
 from __future__ import annotations
 
+import functools
 import logging
 import sys
 import threading
@@ -16,11 +17,11 @@ from typing import Any
 
 from ..errors import PythonMismatchError
 from . import slurm
+from .endings import Endings
 from .jobs import Group, Job
 from .launcher import Launcher
 from .ledger import Ledger
-from .obituary import job_error
-from .spool import Spool, task_number
+from .spool import Spool
 
 __all__ = ["Supply"]
 
@@ -31,7 +32,6 @@ GRACE = 5.0  # seconds from a job being gone to its tasks being given up
 FIRST_LOOK = 3.0  # seconds from sending jobs to the first question how they are
 UNSEEN = 10.0  # seconds in which a fresh job need not show in the queue yet
 GIVE_UP_SUBMITTING = 240.0  # seconds of refusals because the scheduler is busy or away
-FAILED_STARTS = 3  # jobs in a row that end before their worker is up: the next would, too
 STOPPING = 3.0  # seconds that workers get to see that they are to stop
 
 
@@ -52,6 +52,7 @@ class Supply:
         self._answers: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._asked_states = 0.0
         self._asking = False
+        self._mourn = Endings(pool, spool, ledger, self.jobs).see_to
         self._talker = threading.Thread(target=self._talk, name=f"{pool}-scheduler", daemon=True)
         self._talker.start()
 
@@ -101,7 +102,6 @@ class Supply:
             job.workers.append(facts["worker"])
             group.start_delay = time.monotonic() - job.submitted
             group.first_up = group.first_up or time.monotonic()
-        group.failed_starts = 0
         self._launcher.note_up(job.id, facts["pid"])
 
     def look_after(self) -> None:
@@ -124,7 +124,8 @@ class Supply:
 
     def _states_period(self) -> float:
         """Seconds between two questions for the states of all jobs."""
-        if any(job.interrupted_at is not None for job in self.jobs.values()):
+        now = time.monotonic()
+        if any(job.interrupted_at is not None and now - job.interrupted_at < 30 for job in self.jobs.values()):
             return 1.0
         if any(not job.up and not job.state for job in self.jobs.values()):
             return min(FIRST_LOOK, self._launcher.poll_seconds)  # perhaps they end before their workers are up
@@ -208,38 +209,45 @@ class Supply:
 
     def _note_states(self, states: dict[str, str], asked: float) -> None:
         self._asking = False
-        for job in self.jobs.values():
+        for job in list(self.jobs.values()):
             state = states.get(job.id)
             if state is not None:
                 job.state = state
             if (state is not None and slurm.is_over(state)) or (state is None and asked - job.submitted > UNSEEN):
                 job.gone_since = job.gone_since or time.monotonic()
-            elif state is not None:
+            elif state is not None and slurm.is_requeued(state) and job.up and not job.left:
+                # It would run again, but not for two minutes, and its tasks need not wait for it.
+                job.requeued = True
+                job.gone_since = job.gone_since or time.monotonic()
+            elif state is not None and not job.requeued:
                 job.gone_since = None
 
     def _bury(self, now: float) -> None:
-        """Give up the tasks of jobs that are gone; the inbox was listed after the grace was over."""
+        """See to the tasks of jobs that are gone. The inbox was listed after the grace was over."""
         for job in list(self.jobs.values()):
-            if job.gone_since is None or (job.interrupted_at is None and not job.left and now - job.gone_since < GRACE):
+            told = job.interrupted_at is not None or job.left or job.requeued  # that nothing more will come from it
+            if job.gone_since is None or job.asked or (not told and now - job.gone_since < GRACE):
                 continue
-            if not slurm.is_over(job.state) and not job.left:
-                job.state = self._launcher.final_state(job.id) or job.state
-            del self.jobs[job.id]
-            self._bury_tasks(job)
+            if job.left or job.unneeded:
+                del self.jobs[job.id]
+            else:
+                job.asked = True
+                self._orders.put(functools.partial(self._ask_ending, job))
 
-    def _bury_tasks(self, job: Job) -> None:
-        group = self._ledger.groups[job.group]
-        workers = [name for name in self._spool.names("claimed") if name.startswith(f"{job.id}-r")]
-        for worker in workers:
-            for claim in self._spool.claims(worker):
-                known = self._ledger.find(task_number(claim))
-                if known is not None:
-                    self._ledger.give_up(task_number(claim), job_error(self._pool, known[0].name, job))
-        if not workers and not job.unneeded and not job.left:
-            group.failed_starts += 1
-            running = any(other.up and other.live for other in self.jobs.values() if other.group == job.group)
-            if not running and (group.failed_starts >= FAILED_STARTS or job.state.startswith("CANCELLED")):
-                self._ledger.fail_waiting(group, job_error(self._pool, "", job))
+    def _ask_ending(self, job: Job) -> None:
+        state = job.state
+        if job.requeued:
+            state = "PREEMPTED"
+        elif not job.up and state in ("", "PENDING"):
+            state = "CANCELLED"  # a job that has run stays known for a while: this one was taken out of the queue
+        ending = self._launcher.ending(job.id, state)
+        if job.requeued:
+            self._cancel([job.id], pending_only=False)
+        self._answers.put(lambda: self._end_of(job, ending))
+
+    def _end_of(self, job: Job, ending: slurm.Ending) -> None:
+        self.jobs.pop(job.id, None)
+        self._mourn(job, ending)
 
     def cancel_all(self) -> list[str]:
         """Cancel every job that has not left, and return their ids. Raises slurm.SlurmError."""

@@ -153,9 +153,11 @@ class Watcher:
 
     def _accept(self, name: str, accepted: list[tuple[Task, Outcome]], entries: list[dict[str, Any]]) -> None:
         number = task_number(name)
-        known = self.ledger.find(number)
-        if known is None:
+        entry = self.ledger.find(number)
+        if entry is None:
             return  # another try was faster, or the task was given up
+        if not name.startswith(f"{entry.file}."):  # an earlier try, given up for dead, has made it after all
+            self._spool.withdraw(entry.group.number, entry.file)
         data = self._spool.read(f"inbox/{name}")
         facts, parts = message.unpack(data)
         facts["log"] = self._log_path(facts.get("log"))
@@ -163,9 +165,11 @@ class Watcher:
         job = self.supply.jobs.get(facts["job"])
         if job is not None:
             job.idle = False
+            job.finished += 1
         if not facts["ok"] and facts["log"]:
             self._failed_logs.add(facts["log"].rpartition("/")[2])
-        group = known[1]
+        group = entry.group
+        group.fruitless = 0
         if "started" in facts:
             group.seconds += facts["finished"] - facts["started"]
             group.finished += 1

@@ -23,5 +23,6 @@ def cluster(slurm: Slurm, tmp_path: Path) -> Iterator[Callable[..., ClusterPool]
         return pools.GetClusterPool(name, num_threads, **{"executor": "slurm", "folder": str(tmp_path / "runs"), **options})
 
     yield get
-    pools.ClosePools()
+    for pool in list(pools.dictKnownPools.values()):
+        pool.shutdown(cancel_futures=True)  # what a failed test has left waiting
     until(lambda: not slurm.jobs(), "jobs are left")

@@ -29,11 +29,25 @@ def test_without_sbatch_jobs_are_processes_of_this_machine(
         pool = pools.GetClusterPool("fallback")
         assert pool.add_task("t", functions.add, 1, 2).wait_return(50) == 3
     warnings = [record.getMessage() for record in caplog.records]
-    assert [text for text in warnings if "no sbatch here" in text] == warnings
+    assert [text for text in warnings if "no SLURM here" in text] == warnings
     assert pool.num_threads == len(os.sched_getaffinity(0))
     assert pool.folder is not None
     assert pool.folder.parent == Path.cwd() / ".nornir_pools"
     assert not pools.IsClusterAvailable()
+
+
+def test_packages_of_slurm_without_a_cluster_are_no_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "bin").mkdir()
+    for name, said in (("sbatch", ""), ("scontrol", "fatal: Could not establish a configuration source")):
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\necho '{said}' >&2\nexit 1\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.setenv("SLURM_CONF", str(tmp_path / "no.conf"))
+    assert not pools.IsClusterAvailable()
+    assert pools.GetClusterPool("packages").executor == "local"
+    (tmp_path / "no.conf").touch()
+    assert pools.IsClusterAvailable()
+    assert pools.GetClusterPool("configured").executor == "slurm"
 
 
 @pytest.mark.usefixtures("no_sbatch")

@@ -92,7 +92,7 @@ def test_refusals_that_may_pass_are_told_from_final_ones(text: str, kind: str) -
 )
 def test_job_that_is_over_has_its_class_of_error(state: str, kind: type) -> None:
     assert slurm.is_over(state)
-    assert slurm.error_class(state) is kind
+    assert slurm.error_class(slurm.Ending(state)) is kind
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_job_that_is_over_has_its_class_of_error(state: str, kind: type) -> None
 )
 def test_any_other_state_counts_as_alive_and_stands_for_nothing(state: str) -> None:
     assert not slurm.is_over(state)
-    assert slurm.error_class(state) is errors.JobLostError
+    assert slurm.error_class(slurm.Ending(state)) is errors.JobLostError
 
 
 def test_states_are_those_of_this_users_jobs_one_by_one(stand_in: StandIn, tmp_path: Path) -> None:
@@ -133,10 +133,21 @@ def test_array_size_is_the_sites_or_a_cautious_one(stand_in: StandIn) -> None:
 
 
 def test_accounting_tells_the_last_state_on_record_or_nothing(stand_in: StandIn) -> None:
-    environment = stand_in("sacct", "echo '12_0|NODE_FAIL'; echo '12_0|CANCELLED by 0'")
-    assert slurm.accounting("12_0", environment) == "CANCELLED by 0"
-    assert slurm.accounting("12_0", stand_in("sacct", "true")) == ""
-    assert slurm.accounting("12_0", stand_in("sacct", "echo disabled >&2; exit 1")) == ""
+    rows = ["12_0|NODE_FAIL|0:0||100M", "12_0|CANCELLED by 0|0:9||100M", "12_0.batch|CANCELLED|0:9|150000K|"]
+    environment = stand_in("sacct", "; ".join(f"echo '{row}'" for row in rows))
+    ending = slurm.Ending("CANCELLED by 0", "0:9", 150_000 * 1024, 100 * 1024**2)
+    assert slurm.accounting("12_0", environment) == ending
+    assert slurm.accounting("12_0", stand_in("sacct", "true")) is None
+    with pytest.raises(slurm.SlurmError, match="disabled"):
+        slurm.accounting("12_0", stand_in("sacct", "echo disabled >&2; exit 1"))
+
+
+def test_signal_9_of_a_job_over_its_memory_is_out_of_memory() -> None:
+    over = slurm.Ending("FAILED", "0:9", 150, 100)
+    assert slurm.error_class(over) is errors.JobOutOfMemoryError
+    assert slurm.error_class(slurm.Ending("CANCELLED by 0", "0:9", 150, 100)) is errors.JobOutOfMemoryError
+    assert slurm.error_class(slurm.Ending("FAILED", "0:9", 90, 100)) is errors.WorkerDiedError
+    assert slurm.error_class(slurm.Ending("FAILED", "1:0", 150, 100)) is errors.WorkerDiedError
 
 
 def test_failed_command_says_its_own_words(stand_in: StandIn) -> None:
@@ -190,7 +201,7 @@ def test_executor_is_slurm_where_it_is_and_else_this_machine_with_a_warning(
     monkeypatch.setattr(slurm, "looks_installed", lambda: False)
     monkeypatch.setenv("PATH", "/no/such/folder")
     assert pools.GetClusterPool("a").executor == "local"
-    assert ["no sbatch here" in record.getMessage() for record in caplog.records] == [True]
+    assert ["no SLURM here" in record.getMessage() for record in caplog.records] == [True]
     with pytest.raises(OptionError, match="sbatch is not on PATH"):
         pools.GetClusterPool("b", executor="slurm")
     monkeypatch.setenv("PATH", stand_in("sbatch", "")["PATH"])
