@@ -67,6 +67,8 @@ class Group:
     seconds: float = 0.0
     finished: int = 0
     """How many tasks have run, and for how long in all."""
+    longest: float = 0.0
+    """Seconds that the longest of them took."""
     start_delay: float = 1.0
     """Seconds from sending a job to its worker being up, as last seen."""
     first_up: float | None = None

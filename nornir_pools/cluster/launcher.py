@@ -8,6 +8,7 @@ lacks: its call of sbatch has no time limit, it takes the first "job N" of a sit
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import shlex
 import signal
@@ -23,6 +24,8 @@ import submitit.helpers
 from ..options import Options
 from . import slurm
 from .context import for_submission
+
+logger = logging.getLogger("nornir_pools")
 
 __all__ = ["Launcher", "LocalLauncher", "SlurmLauncher", "worker_command"]
 
@@ -138,6 +141,7 @@ class SlurmLauncher:
         self._environment = for_submission(environment)
         self._max_array = slurm.max_array_size(self._environment)
         self._submissions = 0
+        self._told_time = False
         self._accounting_after = 0.0  # when it is worth asking again
 
     def start(self, options: Options, group: int, count: int, name: str) -> list[str]:
@@ -145,6 +149,10 @@ class SlurmLauncher:
         self._submissions += 1
         executor = _Executor(self._run / "jobs", python=options.python or None)
         executor.update_parameters(**executor.parameters_of(options.job, f"{name}-{self._submissions}"))
+        if executor.parameters["time"] is None and not self._told_time:
+            self._told_time = True
+            limit = slurm.default_time(executor.parameters.get("partition"), self._environment)
+            logger.info("run %s: no time limit is asked for, so its jobs have %s; set one with timeout_min=", name, limit)
         command = worker_command(self._run, options, group)
         if not executor.parameters.get("teardown"):
             command = f"exec {command}"  # no shell between the scheduler's signals and the worker

@@ -1,9 +1,11 @@
-"""The error for a task whose job ended before it did: what happened, in which job, what its log says, what to do."""
+"""The errors for tasks that their jobs fail: what happened, in which job, what its log says, what to do."""
 
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
+from typing import Any
 
 from ..errors import (
     JobCancelledError,
@@ -12,12 +14,14 @@ from ..errors import (
     JobPreemptedError,
     JobTimeoutError,
     NodeFailedError,
+    PythonMismatchError,
+    SubmissionError,
     WorkerDiedError,
 )
 from . import slurm
 from .jobs import Job
 
-__all__ = ["job_error"]
+__all__ = ["job_error", "mismatch", "refusal"]
 
 _WORDS: dict[type, tuple[str, str]] = {
     JobTimeoutError: ("reached its time limit", "give it more with timeout_min="),
@@ -58,3 +62,17 @@ def _tail(log: str, size: int = 2000) -> str:
             return file.read().decode("utf-8", "replace").strip()
     except OSError:
         return ""
+
+
+def refusal(pool: str, text: str) -> SubmissionError:
+    """The error for tasks whose jobs SLURM does not take; `text` is what sbatch said."""
+    return SubmissionError(f"pool {pool!r}: SLURM refused the job: {text}")
+
+
+def mismatch(pool: str, facts: dict[str, Any]) -> PythonMismatchError:
+    """The error for tasks whose jobs have another Python than the script; `facts` are the worker's."""
+    mine = "{}.{}".format(*sys.version_info)
+    return PythonMismatchError(
+        f"pool {pool!r}: the script runs Python {mine} and its jobs Python {facts['python']} on {facts['host']}; pickles "
+        "cannot be exchanged between them. Use one version, e.g. by the option python= with the interpreter for the jobs"
+    )

@@ -26,7 +26,7 @@ from ..task import Task, dump_call
 from . import slurm
 from .context import ContextReader, fingerprints
 from .shared import SharedStore
-from .spool import Spool, task_name
+from .spool import Spool, remove_old_runs, task_name
 
 if TYPE_CHECKING:
     pass
@@ -171,6 +171,7 @@ class _Run:
         if pool.executor == "slurm":
             _warn_if_local(path)
         self.spool = Spool.create(path, facts)
+        remove_old_runs(path.parent)
         self.store = SharedStore(self.spool, "pool")
         self._context: tuple[bytes, str] = (b"", "")
         launcher = SlurmLauncher(path, base) if pool.executor == "slurm" else LocalLauncher(path, base)

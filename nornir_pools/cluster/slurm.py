@@ -5,12 +5,14 @@ Every call of a SLURM command has a time limit. Read with SLURM 22.05 and 24.11;
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import shutil
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from ..errors import (
@@ -21,7 +23,6 @@ from ..errors import (
     JobPreemptedError,
     JobTimeoutError,
     NodeFailedError,
-    SubmissionError,
     WorkerDiedError,
 )
 
@@ -30,16 +31,17 @@ __all__ = [
     "SlurmError",
     "accounting",
     "cancel",
+    "default_time",
     "error_class",
     "find_by_name",
     "is_available",
     "is_over",
     "is_requeued",
     "is_transient",
+    "job_end",
     "looks_installed",
     "max_array_size",
     "read_job_id",
-    "refusal",
     "run",
     "states",
 ]
@@ -102,7 +104,7 @@ def is_available() -> bool:
     """
     if shutil.which("sbatch") is None:
         return False
-    if _configuration():
+    if looks_installed():
         return True
     try:  # a cluster may also give its configuration by DNS
         run(["scontrol", "ping"], os.environ, seconds=20)
@@ -113,10 +115,6 @@ def is_available() -> bool:
 
 def looks_installed() -> bool:
     """Whether this machine evidently belongs to a SLURM cluster, although ``sbatch`` may not be on PATH."""
-    return _configuration()
-
-
-def _configuration() -> bool:
     files = [
         os.environ.get("SLURM_CONF") or "/etc/slurm/slurm.conf",
         "/etc/slurm-llnl/slurm.conf",
@@ -269,6 +267,29 @@ def _bytes(text: str) -> int:
     return int(float(match[1]) * 1024 ** " KMGTP".index(match[2] or " ")) if match else 0
 
 
-def refusal(text: str, pool: str) -> SubmissionError:
-    """The error for tasks whose jobs SLURM does not take."""
-    return SubmissionError(f"pool {pool!r}: SLURM refused the job: {text}")
+def job_end(environment: Mapping[str, str]) -> float:
+    """Inside a job: when it ends, in seconds since the epoch; infinite if it has no limit, or nobody says.
+
+    SLURM sets SLURM_JOB_END_TIME from 23.02 on.
+    """
+    known = environment.get("SLURM_JOB_END_TIME", "")
+    if known.isdigit():
+        return float(known)
+    try:
+        said = run(["squeue", "-h", "-j", environment["SLURM_JOB_ID"], "-o", "%e"], environment, seconds=20).strip()
+        return datetime.fromisoformat(said).timestamp()  # in the node's own time zone
+    except (KeyError, SlurmError, ValueError):
+        return math.inf
+
+
+def default_time(partition: str | None, environment: Mapping[str, str]) -> str:
+    """The time limit that a job gets that asks for none, in words."""
+    columns = ["sinfo", "-h", "-o", "%P %L", *(["-p", partition] if partition else [])]
+    try:
+        rows = [line.split() for line in run(columns, environment, seconds=20).splitlines()]
+    except SlurmError:
+        return "the partition's default"
+    for name, limit in (row for row in rows if len(row) == 2):
+        if partition or name.endswith("*"):
+            return f"{limit} (the default of partition {name.rstrip('*')})"
+    return "the partition's default"

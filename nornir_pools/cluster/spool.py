@@ -6,7 +6,7 @@
     journal.jsonl                   what the pool did, one JSON object a line
     shared/DIGEST                   contexts, and values that many tasks use, each once
     todo/GROUP/SHARD/TASK           a waiting call; TASK is number.try, a shard holds 1,000 numbers, a group shares options
-    todo/GROUP/stop, quit.WORKER    words to workers that find nothing to do
+    todo/GROUP/WORD                 words to workers: stop, quit.WORKER, longest.SECONDS
     claimed/WORKER/TASK             a call that this worker has taken
     inbox/TASK.WORKER               an outcome
     inbox/+WORKER.N.WORD            a worker's word: up, idle, left
@@ -23,6 +23,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,12 +32,13 @@ from ..errors import SpoolError
 from ..message import Buffer
 from .folder import FLAGS, Folder, write_all
 
-__all__ = ["FORMAT", "Spool", "task_name", "task_number"]
+__all__ = ["FORMAT", "Spool", "remove_old_runs", "task_name", "task_number"]
 
 FORMAT = 1
 _FOLDERS = ("shared", "todo", "claimed", "inbox", "packs", "jobs")
 _PACKED = 1 << 16  # bytes: a larger outcome is a file of its own
 _PACK_SIZE = 1 << 26  # bytes
+_KEPT_DAYS = 14
 _SHARD = 1000  # tasks: no folder may hold many more entries than that
 
 
@@ -152,7 +154,7 @@ class Spool(Folder):
         return sum(len(self.names(f"todo/{group}/{shard}")) for shard in shards)
 
     def tell_workers(self, group: int, word: str) -> None:
-        """Leave a word, "stop" or "quit.WORKER", for workers that find nothing to do."""
+        """Leave a word for workers: "stop", "quit.WORKER" (for when they find nothing to do), or "longest.SECONDS"."""
         self.make_folder(f"todo/{group}")
         self.write(f"todo/{group}/{word}", [b""], who="pool")
 
@@ -207,6 +209,24 @@ class Spool(Folder):
 
     def _shard(self, group: int, task: str) -> str:
         return f"todo/{group}/{task_number(task) // _SHARD:04d}"
+
+
+def remove_old_runs(folder: Path) -> None:
+    """Remove runs that were closed more than 14 days ago: what is kept of a run is kept that long."""
+    before = time.time() - _KEPT_DAYS * 86400
+    for path in folder.iterdir():
+        journal = path / "journal.jsonl"
+        try:
+            status = journal.lstat()
+            if status.st_mtime < before and status.st_uid == os.geteuid() and _is_closed(journal):
+                shutil.rmtree(path, ignore_errors=True)
+        except OSError:  # no run, or somebody else's
+            continue
+
+
+def _is_closed(journal: Path) -> bool:
+    lines = journal.read_bytes().splitlines()
+    return bool(lines) and json.loads(lines[-1]).get("t") == "closed"
 
 
 def task_name(number: int, attempt: int = 0) -> str:

@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import functools
 import logging
-import sys
 import threading
 import time
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from ..errors import PythonMismatchError
 from . import slurm
 from .endings import Endings
 from .jobs import Group, Job
 from .launcher import Launcher
 from .ledger import Ledger
+from .obituary import mismatch, refusal
 from .spool import Spool
 
 __all__ = ["Supply"]
@@ -93,7 +92,7 @@ class Supply:
         else:
             job.left = True
             if facts["reason"] == "mismatch":
-                self._ledger.fail_waiting(self._ledger.groups[job.group], _mismatch(self._pool, facts))
+                self._ledger.fail_waiting(self._ledger.groups[job.group], mismatch(self._pool, facts))
 
     def _note_up(self, job: Job, facts: dict[str, Any]) -> None:
         group = self._ledger.groups[job.group]
@@ -169,7 +168,7 @@ class Supply:
             if any(job.live for job in self.jobs.values() if job.group == group.number):
                 group.not_before = now + 60.0  # the jobs there are will do
             else:
-                self._ledger.fail_waiting(group, slurm.refusal(text, self._pool))
+                self._ledger.fail_waiting(group, refusal(self._pool, text))
         if not group.said:
             group.said = True
             logger.warning("pool %r: SLURM did not take %d jobs: %s", self._pool, count, text)
@@ -288,11 +287,3 @@ class Supply:
             ids = " ".join(job.id for job in self.jobs.values() if not job.left)
             logger.error("pool %r: its jobs could not be cancelled (%s); run: scancel %s", self._pool, error, ids)
         self._launcher.close()
-
-
-def _mismatch(pool: str, facts: dict[str, Any]) -> PythonMismatchError:
-    mine = "{}.{}".format(*sys.version_info)
-    return PythonMismatchError(
-        f"pool {pool!r}: the script runs Python {mine} and its jobs Python {facts['python']} on {facts['host']}; pickles "
-        "cannot be exchanged between them. Use one version, e.g. by the option python= with the interpreter for the jobs"
-    )

@@ -173,9 +173,18 @@ class Watcher:
         if "started" in facts:
             group.seconds += facts["finished"] - facts["started"]
             group.finished += 1
+            self._note_longest(group, facts["finished"] - facts["started"])
         task = self.ledger.take(number)
         if task is not None:
             accepted.append((task, outcomes.thaw(facts, parts, task.name)))
+
+    def _note_longest(self, group: Group, seconds: float) -> None:
+        """Let the group's workers know how long a task may take: near its end, a job takes no more of them."""
+        if seconds > 1.2 * group.longest and seconds > 1.0:
+            if group.longest:
+                self._spool.remove(f"todo/{group.number}/longest.{group.longest:.0f}")
+            group.longest = seconds
+            self._spool.tell_workers(group.number, f"longest.{seconds:.0f}")
 
     def _log_path(self, log: str | None) -> str:
         """Where this process finds a log that a worker has named."""

@@ -34,6 +34,7 @@ from .spool import FORMAT, Spool
 __all__ = ["Worker", "main"]
 
 _LONGEST_POLL = 0.25  # seconds between two looks at the folder of an idle worker
+_WORTH_ASKING = 10.0  # seconds: with shorter tasks a job need not look at its time limit
 _IDLE_NOTICE = 1.0  # seconds after which an idle worker says so
 
 
@@ -57,6 +58,8 @@ class Worker:
         self._offered: list[tuple[str, str]] = []  # (shard, task) from the last listing, to be claimed in turn
         self._lost_race = False
         self._notes: set[str] = set()  # words that the pool has left for workers
+        self._longest = 0.0  # seconds that the longest task so far has taken, here or elsewhere
+        self._end: float | None = None  # of the job, in seconds since the epoch, once it is known
 
     def serve(self) -> None:
         """Run tasks until there is nothing more to do."""
@@ -84,11 +87,13 @@ class Worker:
             task = self._next_task()
             if task is not None:
                 self._run(task)
-                if not self.one_task:
+                if not self.one_task and not self._time_is_short():
                     continue
-            self._say("left", reason="done" if self.one_task else "idle")
+                self._say("left", reason="done" if self.one_task else "time")
+                return
+            self._say("left", reason="idle")
             # A task published before the pool could have read this word is ours still: look once more, then go.
-            if self.one_task or (task := self._claim_any()) is None:
+            if (task := self._claim_any()) is None:
                 return
             self._say("up", pid=os.getpid())
             self._run(task)
@@ -136,6 +141,22 @@ class Worker:
                 random.shuffle(self._offered)
                 return
 
+    def _time_is_short(self) -> bool:
+        """Whether another task might be cut short: the job's end is nearer than the longest of its kind has taken.
+
+        The first task of a job is run in any case: it was what the job was sent for.
+        """
+        for note in self._notes:
+            if note.startswith("longest."):
+                self._longest = max(self._longest, float(note.removeprefix("longest.")))
+        if self._longest < _WORTH_ASKING:
+            return False
+        if self._end is None:
+            from .slurm import job_end  # not at all in a job of short tasks
+
+            self._end = job_end(os.environ)
+        return self._end - time.time() <= self._longest
+
     # --- running a task
 
     def _run(self, task: str) -> None:
@@ -145,8 +166,9 @@ class Worker:
             self._child = None
         if self._child is None:
             self._child = Child(self.spool, self.name, self.facts, self._fingerprints)
-        child, oom_before = self._child, oom_kills()
+        child, oom_before, begun = self._child, oom_kills(), time.monotonic()
         draft = child.run(task)
+        self._longest = max(self._longest, time.monotonic() - begun)
         if draft is not None:
             self.spool.deliver(draft, task, self.name)
             return

@@ -207,3 +207,16 @@ def test_a_script_that_stops_squeue_from_answering_loses_nothing(
         time.sleep(12)  # through at least one question for the states
         running.go.touch()
         assert running.task.wait_return(20) == "done"
+
+
+def nap_in_job(seconds: float) -> str:
+    time.sleep(seconds)
+    return os.environ["SLURM_ARRAY_TASK_ID"] + "/" + os.environ["SLURM_ARRAY_JOB_ID"]
+
+
+@pytest.mark.slow
+def test_a_job_near_its_end_takes_over_no_more_tasks(cluster: Make, slurm: Slurm) -> None:
+    pool = cluster(1, slurm_partition="tiny")  # jobs of one minute
+    jobs = [task.result(140) for task in [pool.submit(nap_in_job, 22) for _ in range(3)]]
+    assert jobs[0] == jobs[1] != jobs[2]
+    assert not [entry for entry in journal(pool) if entry["t"] == "again"]

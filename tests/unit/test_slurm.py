@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import nornir_pools as pools
-from nornir_pools import OptionError, SubmissionError, errors
+from nornir_pools import OptionError, errors
 from nornir_pools.cluster import slurm
 from nornir_pools.cluster.slurm import SlurmError
 
@@ -182,29 +182,25 @@ def test_command_reads_no_stdin_and_runs_in_the_folder_asked_for(stand_in: Stand
     assert slurm.run(["sbatch"], environment, folder=str(tmp_path / "bin")) == f"{tmp_path}/bin\n"
 
 
-def test_refusal_names_the_pool_and_slurms_words() -> None:
-    error = slurm.refusal("Invalid partition", "mine")
-    assert isinstance(error, SubmissionError)
-    assert str(error) == "pool 'mine': SLURM refused the job: Invalid partition"
-
-
 def test_cluster_is_available_where_sbatch_is(stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/no/such/folder")
     assert pools.IsClusterAvailable() is False
     monkeypatch.setenv("PATH", stand_in("sbatch", "")["PATH"])
+    monkeypatch.setenv("SLURM_CONF", __file__)
     assert pools.IsClusterAvailable() is True
 
 
 def test_executor_is_slurm_where_it_is_and_else_this_machine_with_a_warning(
     stand_in: StandIn, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(slurm, "looks_installed", lambda: False)
+    monkeypatch.delenv("SLURM_CONF", raising=False)
     monkeypatch.setenv("PATH", "/no/such/folder")
     assert pools.GetClusterPool("a").executor == "local"
     assert ["no SLURM here" in record.getMessage() for record in caplog.records] == [True]
     with pytest.raises(OptionError, match="sbatch is not on PATH"):
         pools.GetClusterPool("b", executor="slurm")
     monkeypatch.setenv("PATH", stand_in("sbatch", "")["PATH"])
+    monkeypatch.setenv("SLURM_CONF", __file__)
     assert pools.GetClusterPool("c").executor == "slurm"
     assert pools.GetClusterPool("c").num_threads == 256
 

@@ -7,6 +7,7 @@ import json
 import os
 import textwrap
 import threading
+import time
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
@@ -18,7 +19,7 @@ import nornir_pools as pools
 from nornir_pools import SpoolError
 from nornir_pools.cluster import folder as folders
 from nornir_pools.cluster.folder import Folder, write_all
-from nornir_pools.cluster.spool import FORMAT, Spool, task_name, task_number
+from nornir_pools.cluster.spool import FORMAT, Spool, remove_old_runs, task_name, task_number
 
 from .. import functions
 from .script import run_script
@@ -416,3 +417,17 @@ def test_pool_without_a_task_writes_nothing(tmp_path: Path) -> None:
         pool.add_task("t", functions.add(1, 2))
     pool.shutdown()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_runs_closed_more_than_14_days_ago_are_removed(tmp_path: Path) -> None:
+    for name, days, last in (("old", 15, "closed"), ("open", 15, "task"), ("new", 13, "closed")):
+        spool = Spool.create(tmp_path / name, {})
+        spool.note(t="task", n=1)
+        spool.note(t=last)
+        spool.close()
+        then = time.time() - days * 86400
+        os.utime(tmp_path / name / "journal.jsonl", (then, then))
+    (tmp_path / "no run").mkdir()
+    (tmp_path / "file").touch()
+    remove_old_runs(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "new", "no run", "open"]
