@@ -38,6 +38,8 @@ class Endings:
             if worker.startswith(f"{job.id}-r")
             for claim in self._spool.claims(worker)
         ]
+        if job.interrupted_at is not None and ending.state == "COMPLETED":
+            ending = slurm.Ending("FAILED", "0:15")  # its worker was told to end, though not by the scheduler
         self._spool.note(t="ended", job=job.id, state=ending.state, claims=[claim for _, claim in claims])
         for worker, claim in claims:
             entry = self._ledger.find(task_number(claim))

@@ -91,12 +91,17 @@ class Folder:
         """A descriptor for reading a file."""
         return os.open(name, os.O_RDONLY | FLAGS, dir_fd=self._fd)
 
-    def names(self, folder: str) -> list[str]:
-        """The names in a folder, asked anew (over NFS, opening a folder is what has its content checked)."""
+    def names(self, folder: str, *, optional: bool = True) -> list[str]:
+        """The names in a folder, asked anew (over NFS, opening a folder is what has its content checked).
+
+        None in a folder that is not there, unless it has to be: then that is a SpoolError.
+        """
         try:
             fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | FLAGS, dir_fd=self._fd)
-        except FileNotFoundError:
-            return []
+        except FileNotFoundError as error:
+            if optional:
+                return []
+            raise self.error(f"has lost its folder {folder}: was it removed?", error) from error
         try:
             return [name for name in os.listdir(fd) if name[0] != "."]  # drafts are nobody's business
         finally:

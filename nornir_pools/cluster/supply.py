@@ -6,6 +6,7 @@ are taken in by the watcher's thread, which alone changes what is known here.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import threading
@@ -14,6 +15,7 @@ from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Any
 
+from ..errors import SpoolError
 from . import slurm
 from .endings import Endings
 from .jobs import Group, Job
@@ -62,7 +64,10 @@ class Supply:
 
     def _talk(self) -> None:
         while (order := self._orders.get()) is not None:
-            order()
+            try:
+                order()
+            except Exception:  # a fault must not leave the pool without anybody to talk to the scheduler
+                logger.exception("pool %r: a fault while talking to the scheduler", self._pool)
             self._wake()
 
     def hear(self) -> bool:
@@ -197,7 +202,7 @@ class Supply:
         asked = time.monotonic()
         try:
             states = self._launcher.states()
-        except slurm.SlurmError as error:
+        except Exception as error:
             logger.info("pool %r: the scheduler does not answer: %s", self._pool, error)
             self._answers.put(self._states_unknown)
         else:
@@ -239,10 +244,13 @@ class Supply:
             state = "PREEMPTED"
         elif not job.up and state in ("", "PENDING"):
             state = "CANCELLED"  # a job that has run stays known for a while: this one was taken out of the queue
-        ending = self._launcher.ending(job.id, state)
-        if job.requeued:
-            self._cancel([job.id], pending_only=False)
-        self._answers.put(lambda: self._end_of(job, ending))
+        ending = slurm.Ending(state)
+        try:
+            ending = self._launcher.ending(job.id, state)
+            if job.requeued:
+                self._cancel([job.id], pending_only=False)
+        finally:
+            self._answers.put(lambda: self._end_of(job, ending))
 
     def _end_of(self, job: Job, ending: slurm.Ending) -> None:
         self.jobs.pop(job.id, None)
@@ -263,8 +271,9 @@ class Supply:
 
         `collect` takes in what workers say.
         """
-        for group in self._ledger.groups:
-            self._spool.tell_workers(group.number, "stop")
+        with contextlib.suppress(SpoolError):  # the folder may be gone: then they are cancelled
+            for group in self._ledger.groups:
+                self._spool.tell_workers(group.number, "stop")
         self._cancel([job.id for job in self.jobs.values() if not job.up and not job.left], pending_only=True)
         until = time.monotonic() + STOPPING
         while any(group.launching for group in self._ledger.groups) or (
@@ -272,7 +281,8 @@ class Supply:
         ):
             time.sleep(0.01)
             self.hear()
-            collect()
+            with contextlib.suppress(SpoolError):
+                collect()
         self._orders.put(None)
         self._talker.join()
         try:
@@ -280,7 +290,8 @@ class Supply:
             until = time.monotonic() + STOPPING
             while cancelled and time.monotonic() < until:
                 states = self._launcher.states()
-                collect()  # a job that comes up only now finds that it is to stop, and says so
+                with contextlib.suppress(SpoolError):
+                    collect()  # a job that comes up only now finds that it is to stop, and says so
                 cancelled = [job for job in cancelled if self._may_run(job, states)]
                 time.sleep(0.05 if cancelled else 0)
         except slurm.SlurmError as error:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -30,6 +31,7 @@ __all__ = ["Watcher"]
 logger = logging.getLogger("nornir_pools")
 
 SHORTEST_POLL, LONGEST_POLL = 0.002, 0.5  # seconds
+PATIENCE = 5.0  # seconds of faults, one after the other, until the tasks are given up
 
 
 class Watcher:
@@ -52,6 +54,7 @@ class Watcher:
         self._wake = threading.Event()
         self._relaxed = False  # the watcher sleeps long: whoever adds a task wakes it
         self._closing = False
+        self._failing_since: float | None = None
         self._keep_all = keep_all
         self._failed_logs: set[str] = set()
         self.supply = Supply(pool, spool, launcher, limit, self.ledger, self._wake.set)
@@ -85,17 +88,15 @@ class Watcher:
 
     def _watch(self) -> None:
         interval = SHORTEST_POLL
-        faults = 0
         while not (self._closing and not len(self.ledger)):
             try:
                 active = self._collect()
                 active = self.supply.hear() or active
                 self.supply.look_after()
-                faults = 0
+                self._failing_since = None
             except Exception as error:  # nothing may hang because of a fault in here
-                faults += 1
                 active = False
-                self._recover(error, faults)
+                self._recover(error)
             interval = SHORTEST_POLL if active else min(interval * 1.5, LONGEST_POLL)
             self._relaxed = interval > 0.02
             if self._wake.wait(interval):
@@ -103,16 +104,20 @@ class Watcher:
                 interval = SHORTEST_POLL
         self._end()
 
-    def _recover(self, error: Exception, faults: int) -> None:
-        if isinstance(error, (SpoolError, OSError)) or faults >= 5:
-            if not isinstance(error, PoolError):
-                error = SpoolError(
-                    f"pool {self._pool!r}: its run's folder {self._spool.path} cannot be used: {error}",
-                    folder=str(self._spool.path),
+    def _recover(self, error: Exception) -> None:
+        """A fault may pass, as those of a shared filesystem do; if it goes on, every task gets it as its error."""
+        now = time.monotonic()
+        if self._failing_since is None:
+            self._failing_since = now
+            logger.warning("pool %r: its watcher tries again after: %s", self._pool, error, exc_info=error)
+        if now - self._failing_since >= PATIENCE:
+            self.ledger.fail_all(
+                error
+                if isinstance(error, PoolError)
+                else SpoolError(
+                    f"pool {self._pool!r}: its run in {self._spool.path} cannot go on: {error}", folder=str(self._spool.path)
                 )
-            self.ledger.fail_all(error)
-        else:
-            logger.error("pool %r: its watcher goes on after a fault", self._pool, exc_info=error)
+            )
 
     def _end(self) -> None:
         try:
@@ -126,7 +131,7 @@ class Watcher:
 
     def _collect(self) -> bool:
         """Take what is in the inbox; returns whether there was anything."""
-        names = self._spool.names("inbox")
+        names = self._spool.names("inbox", optional=False)
         for name in sorted((name for name in names if name.startswith("+")), key=_word_order):
             self._take_word(name)
         accepted: list[tuple[Task, Outcome]] = []

@@ -123,10 +123,12 @@ class ProcessPool(LocalThreadPoolBase):
 
     def _run_group(self, group: list[Task]) -> list[Task]:
         """Have the companion run these tasks, and finish them; returns what is left to be run if it dies."""
-        me = threading.get_ident()
-        companion = self._companions.get(me)
-        if companion is None or not companion.process.is_alive():
-            companion = self._companions[me] = Companion(f"{self._name}-worker")
+        try:
+            companion = self._companion()
+        except Exception as error:
+            for task in group:
+                self._finish(task, outcomes.failure(self._cannot_start(task, error), task.name))
+            return []
         begun = time.monotonic()
         companion.send([(task, task._parts) for task in group])
         count = len(group)
@@ -141,6 +143,20 @@ class ProcessPool(LocalThreadPoolBase):
             del task, answer, parts
         self._seconds = 0.5 * (self._seconds + (time.monotonic() - begun) / count)
         return []
+
+    def _companion(self) -> Companion:
+        """This thread's worker process, started if there is none, or no more."""
+        me = threading.get_ident()
+        companion = self._companions.get(me)
+        if companion is None or not companion.process.is_alive():
+            companion = self._companions[me] = Companion(f"{self._name}-worker")
+        return companion
+
+    def _cannot_start(self, task: Task, error: Exception) -> WorkerDiedError:
+        hint = "; set TMPDIR to a shorter path" if "AF_UNIX path too long" in str(error) else ""
+        result = WorkerDiedError(f"task {task.name!r} of pool {self._name!r}: no worker process can be started: {error}{hint}")
+        result.__cause__ = error.with_traceback(None)
+        return result
 
     def _bury(self, companion: Companion) -> list[Task]:
         """The worker died: fail the task that it was running; returns those it had not begun."""

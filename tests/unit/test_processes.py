@@ -257,3 +257,17 @@ def test_large_results_of_a_group_do_not_block_it() -> None:
 
 def multiply(text: str, times: int) -> str:
     return text * times
+
+
+def test_workers_that_cannot_be_started_are_an_error_and_no_hang(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(name: str) -> Companion:
+        raise OSError("AF_UNIX path too long")
+
+    pool = pools.GetMultithreadingPool("p", 2)
+    with monkeypatch.context() as patched:
+        patched.setattr("nornir_pools.local.processes.Companion", refuse)
+        tasks = [pool.add_task(str(i), functions.add, i) for i in range(4)]
+        for task in tasks:
+            with pytest.raises(WorkerDiedError, match=r"no worker process can be started.*TMPDIR"):
+                task.wait_return(20)
+    assert pool.add_task("later", functions.add, 1).wait_return(20) == 2
