@@ -143,7 +143,8 @@ class PoolBase(Adding):
         if self in here.pools or here.callbacks:
             return
         limit = WAITING_PER_WORKER * self.num_threads
-        self._wait_until(lambda: self._closed or self._count_waiting() < limit)
+        # Until a quarter is done: to wake the producer for each task would cost more than a short task does.
+        self._wait_until(lambda: self._closed or self._count_waiting() <= limit * 3 // 4)
 
     # --- completing tasks
 

@@ -87,8 +87,8 @@ class Group:
         more = self.unfinished - jobs
         if self.options.strict:
             pass  # each task has a job of its own, at once
-        elif jobs == 0:
-            more = min(more, FIRST_WAVE)
+        elif jobs < FIRST_WAVE:
+            more = min(more, FIRST_WAVE - jobs)
         elif not any(job.up for job in live):
             return 0  # nothing is known yet about jobs and tasks
         else:

@@ -37,6 +37,11 @@ def test_first_wave_is_bounded_and_nothing_follows_before_a_job_is_up() -> None:
     assert group(1000).wanted(jobs(pending=FIRST_WAVE), 256) == 0
 
 
+def test_a_burst_of_tasks_is_a_first_wave_too_though_a_job_is_there() -> None:
+    assert group(100, **SHORT).wanted(jobs(busy=1), 256) == FIRST_WAVE - 1
+    assert group(3, **SHORT).wanted(jobs(idle=4), 256) == 0
+
+
 def test_no_more_is_asked_for_while_a_submission_is_on_its_way() -> None:
     assert group(1000, launching=5).wanted([], 256) == 0
     assert group(1000, launching=5, **LONG).wanted(jobs(busy=5), 256) == 0

@@ -1,0 +1,1 @@
+"""Benchmarks: this package and its peers side by side. ``python -m tests.benchmarks`` lists them."""

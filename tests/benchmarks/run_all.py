@@ -1,0 +1,16 @@
+"""All benchmarks for pytest, which collects this file only if it is named: ``pytest -s tests/benchmarks/run_all.py``."""
+
+from __future__ import annotations
+
+import pytest
+
+from .__main__ import NAMES, main
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slurm] * (name == "cluster")) for name in NAMES])
+def test_benchmark(name: str, request: pytest.FixtureRequest) -> None:
+    if name == "cluster":
+        request.getfixturevalue("slurm")
+    assert main([name]) == 0

@@ -1,0 +1,76 @@
+"""What the launcher relies on in submitit, and the batch script that comes out of it."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+
+import pytest
+import submitit
+
+from nornir_pools.cluster import launcher, slurm
+from nornir_pools.options import Options
+
+
+def test_the_parts_of_submitit_that_are_used_are_as_they_were() -> None:
+    assert list(inspect.signature(submitit.SlurmExecutor._make_submission_file_text).parameters) == ["self", "command", "uid"]
+    assert list(inspect.signature(submitit.SlurmExecutor._convert_parameters).parameters) == ["self", "params"]
+    assert isinstance(submitit.SlurmExecutor.__init__, type(lambda: None))
+    assert "map_count" in inspect.signature(submitit.slurm.slurm._make_sbatch_string).parameters
+
+
+def script_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **options: object) -> tuple[list[str], list[str]]:
+    """The script for two jobs, and what sbatch was called with."""
+    calls: list[str] = []
+
+    def answer(command: list[str], environment: object, *, folder: str | None = None, seconds: float = 0) -> str:
+        calls.extend([*command, str(folder)])
+        return "Submitted batch job 7\n" if command[0] == "sbatch" else ""
+
+    monkeypatch.setattr(slurm, "run", answer)
+    monkeypatch.setattr(submitit.SlurmExecutor, "affinity", classmethod(lambda cls: 2))
+    (tmp_path / "jobs").mkdir()
+    jobs = launcher.SlurmLauncher(tmp_path, {}).start(Options.of(options), 3, 2, "run-name")
+    assert jobs == ["7_0", "7_1"]
+    return (tmp_path / "jobs" / calls[-2]).read_text().splitlines(), calls
+
+
+def test_the_script_asks_for_what_was_given_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines, calls = script_of(
+        tmp_path, monkeypatch, mem_gb=1.5, cpus_per_task=2, slurm_partition="short", slurm_job_name="mine",
+        slurm_setup=["module load gcc"], slurm_additional_parameters={"begin": "now+1hour"},
+    )  # fmt: skip
+    asked = sorted(line.removeprefix("#SBATCH --") for line in lines if line.startswith("#SBATCH"))
+    assert asked == [
+        "array=0-1%2",
+        "begin=now+1hour",
+        "cpus-per-task=2",
+        "job-name=mine-run-name-1",
+        "mem=1536MB",
+        "nodes=1",
+        "open-mode=append",
+        "output=%A_%a.log",
+        "partition=short",
+        "signal=CONT@1",
+    ]
+    assert "module load gcc" in lines
+    assert lines[-1 if lines[-1] else -2].startswith("exec ")
+    assert calls[-1] == str(tmp_path / "jobs")
+
+
+def test_a_time_limit_and_a_wckey_are_sent_if_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines, _ = script_of(tmp_path, monkeypatch, timeout_min=7, slurm_wckey="key")
+    assert "#SBATCH --time=7" in lines
+    assert "#SBATCH --wckey=key" in lines
+
+
+def test_lines_after_the_worker_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines, _ = script_of(tmp_path, monkeypatch, slurm_teardown=["echo over"])
+    assert "echo over" in lines
+    assert not any(line.startswith("exec ") for line in lines)
+
+
+def test_a_worker_is_told_its_group_and_how_long_to_stay(tmp_path: Path) -> None:
+    command = launcher.worker_command(tmp_path / "it's here", Options.of({"tasks_per_job": 1, "gpus_per_node": 1}), 4)
+    assert command.endswith(" --group 4 --idle 0 --one")
+    assert launcher.worker_command(tmp_path, Options(python="apptainer exec i.sif python"), 0).startswith("apptainer exec ")
