@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from .task import CommandTask, Task
 
 if TYPE_CHECKING:
-    from .poolbase import PoolBase
+    from .base import PoolBase
 
 __all__ = ["Adding", "PoolView"]
 

@@ -167,9 +167,9 @@ class PoolBase(Adding):
             task._complete(outcome)
         finally:
             here.pools, here.callbacks = pools, callbacks
-        self._tasks.remember(task)
-        del self._finishing[task.task_id]
-        self._tell()
+            self._tasks.remember(task)
+            del self._finishing[task.task_id]
+            self._tell()
 
     def _was_asked(self, task: Task) -> None:
         self._unasked.forget(task.task_id)

@@ -125,10 +125,17 @@ def _output_files(text: str | bytes | None, encoding: str) -> Iterator[tuple[IO[
     with contextlib.ExitStack() as stack:
         stdin: IO[bytes] | int = subprocess.DEVNULL
         if text is not None:
-            stdin = stack.enter_context(tempfile.TemporaryFile())
+            stdin = stack.enter_context(_file_without_name())
             stdin.write(text.encode(encoding) if isinstance(text, str) else text)
             stdin.seek(0)
-        yield stdin, stack.enter_context(tempfile.TemporaryFile()), stack.enter_context(tempfile.TemporaryFile())
+        yield stdin, stack.enter_context(_file_without_name()), stack.enter_context(_file_without_name())
+
+
+def _file_without_name() -> IO[bytes]:
+    """In memory where the system has such files: the text ends up there in any case."""
+    if hasattr(os, "memfd_create"):
+        return open(os.memfd_create("output"), "w+b")
+    return tempfile.TemporaryFile()  # pragma: no cover - not Linux
 
 
 def _start(command: Any, **options: Any) -> subprocess.Popen[bytes]:

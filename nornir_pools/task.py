@@ -17,7 +17,7 @@ from .outcome import Outcome
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from .poolbase import PoolBase
+    from .base import PoolBase
 
 __all__ = ["CommandTask", "Task", "dump_call"]
 

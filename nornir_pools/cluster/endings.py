@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from ..errors import JobError, JobTimeoutError, WorkerDiedError
 from . import slurm
-from .jobs import Job
+from .jobs import FRUITLESS, Job
 from .ledger import Entry, Ledger
 from .obituary import job_error
 from .retries import cause_of, next_options
@@ -17,8 +17,6 @@ from .spool import Spool, task_name, task_number
 __all__ = ["Endings"]
 
 logger = logging.getLogger("nornir_pools")
-
-FRUITLESS = 3  # jobs in a row that end without a task being done: the next would, too
 
 
 class Endings:
@@ -91,3 +89,4 @@ class Endings:
         group.fruitless += 1
         if group.fruitless >= FRUITLESS and not any(other.live for other in self._jobs.values() if other.group == job.group):
             self._ledger.fail_waiting(group, error)
+            group.fruitless = 0  # tasks that are added from now on have a chance of their own

@@ -13,6 +13,7 @@ __all__ = ["Group", "Job"]
 FIRST_WAVE = 32  # jobs: most of those sent before anything is known about how long tasks take
 WORTH_A_JOB = 60.0  # seconds of waiting work for each job that justify more jobs
 KEPT_IDLE = 8  # jobs that may stay without work
+FRUITLESS = 3  # jobs in a row that end without a task being done: the next would, too, so no more are sent
 
 
 @dataclass
@@ -82,7 +83,7 @@ class Group:
     def wanted(self, live: list[Job], room: int) -> int:
         """How many more jobs to send. `live` are the group's jobs that will yet look for tasks, `room` the most allowed."""
         jobs = len(live) + self.launching
-        if self.launching or self.unfinished <= jobs:
+        if self.launching or self.unfinished <= jobs or self.fruitless >= FRUITLESS:
             return 0
         more = self.unfinished - jobs
         if self.options.strict:

@@ -180,8 +180,6 @@ class Supply:
 
     def _dismiss(self, group: Group, live: list[Job]) -> None:
         """Cancel jobs that have not started and are no longer needed; tell idle ones beyond a few to go."""
-        if group.options.strict:
-            return
         pending, idle = group.surplus(live)
         for job in idle:
             job.left = True

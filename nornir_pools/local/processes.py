@@ -94,6 +94,7 @@ class ProcessPool(LocalThreadPoolBase):
         group = [task, *self._more(_ROOM - _size(task))]
         if self._watchers:
             self._tell()
+        task.set_running_or_notify_cancel()
         while group:
             group = self._run_group(group)
 

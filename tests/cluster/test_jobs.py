@@ -93,8 +93,11 @@ def test_an_idle_job_takes_the_next_task_and_then_ends(cluster: Make, slurm: Slu
     assert pool.add_task("third", job_of).wait_return(50) != first
 
 
-def test_jobs_without_work_are_cancelled_before_they_start(cluster: Make, slurm: Slurm, tmp_path: Path) -> None:
-    pool = cluster(slurm_additional_parameters={"begin": "now+1hour"})
+@pytest.mark.parametrize("options", [{}, {"tasks_per_job": 1}])
+def test_jobs_without_work_are_cancelled_before_they_start(
+    cluster: Make, slurm: Slurm, tmp_path: Path, options: dict[str, int]
+) -> None:
+    pool = cluster(slurm_additional_parameters={"begin": "now+1hour"}, **options)
     tasks = [pool.submit(functions.touch_and_wait, str(tmp_path / "ran"), str(tmp_path / "go")) for _ in range(5)]
     until(lambda: len(slurm.jobs()) == 5, "jobs are not sent")
     assert all(task.cancel() for task in tasks)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from nornir_pools.cluster.jobs import FIRST_WAVE, KEPT_IDLE, Group, Job
+from nornir_pools.cluster.jobs import FIRST_WAVE, FRUITLESS, KEPT_IDLE, Group, Job
 from nornir_pools.options import Options
 
 
@@ -80,6 +80,11 @@ def test_each_task_has_its_own_job_where_that_is_asked_for() -> None:
 def test_after_a_refusal_because_of_a_limit_fewer_are_asked_for() -> None:
     assert group(1000, smaller=4).wanted([], 256) == 4
     assert group(1000, smaller=4, strict=True).wanted([], 256) == 4
+
+
+def test_no_more_jobs_are_sent_after_some_in_a_row_have_done_nothing() -> None:
+    assert group(5, fruitless=FRUITLESS - 1).wanted([], 256) == 5
+    assert group(5, fruitless=FRUITLESS).wanted([], 256) == 0
 
 
 def test_nothing_is_surplus_while_every_job_has_work() -> None:
