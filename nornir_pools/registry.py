@@ -94,7 +94,7 @@ def _at_exit() -> None:
     finally:
         processes = sys.modules.get(f"{__package__}.local.processes")
         if processes is not None:
-            processes.stop_helpers()
+            processes.stop_servers()
 
 
 def _ends_by_interrupt() -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +26,8 @@ def pytest_configure() -> None:
     for name in list(os.environ):
         if name.startswith(_SCRUBBED) and name != "SLURM_CONF":
             del os.environ[name]
+    # A runner may have started us in the background, where SIGINT is ignored, and so it would be in what tests start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

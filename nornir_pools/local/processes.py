@@ -26,7 +26,7 @@ from ..poolbase import LocalThreadPoolBase
 from ..task import CommandTask, Task, dump_call
 from .companion import GROUPS, Companion
 
-__all__ = ["ProcessPool", "stop_helpers"]
+__all__ = ["ProcessPool", "stop_servers"]
 
 _SHORT = 0.001  # seconds: tasks that take less, by the last ones, travel in groups
 _GROUP = 16  # tasks: most of a group
@@ -37,7 +37,7 @@ def _size(task: Task) -> int:
     return sum(map(len, task._parts))
 
 
-def stop_helpers() -> None:
+def stop_servers() -> None:
     """At exit: end multiprocessing's fork server and resource tracker, and wait for them.
 
     They would end by themselves a moment after this process; but then nobody waits for them, and where process 1 does not

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -218,5 +219,5 @@ def nap_in_job(seconds: float) -> str:
 def test_a_job_near_its_end_takes_over_no_more_tasks(cluster: Make, slurm: Slurm) -> None:
     pool = cluster(1, slurm_partition="tiny")  # jobs of one minute
     jobs = [task.result(140) for task in [pool.submit(nap_in_job, 22) for _ in range(3)]]
-    assert jobs[0] == jobs[1] != jobs[2]
+    assert sorted(Counter(jobs).values()) == [1, 2]
     assert not [entry for entry in journal(pool) if entry["t"] == "again"]
