@@ -154,7 +154,7 @@ WAITS = {
 @pytest.mark.parametrize("kind", ADDS)
 def test_interrupt_ends_script_workers_and_commands_wherever_it_waits(kind: str, where: str) -> None:
     try:
-        done = run_script(WAITING.format(get=GET[kind], add=ADDS[kind], wait=WAITS[where]), interrupt_at="waiting", seconds=5)
+        done = run_script(WAITING.format(get=GET[kind], add=ADDS[kind], wait=WAITS[where]), interrupt_at="waiting", seconds=15)
         until(lambda: not is_alive(int(Path("started").read_text())), "it lives on", 2)
         assert "KeyboardInterrupt" in done.err
     finally:
