@@ -66,7 +66,6 @@ class PoolBase(Adding):
     """
 
     kind = PoolKind.PROCESS
-    job_report_interval_in_seconds = 10.0
 
     def __init__(self, name: str = "", num_threads: int | None = None) -> None:
         self._name = str(name)

@@ -92,10 +92,7 @@ def dump(value: Any) -> list[Buffer]:
 
     stream = io.BytesIO()
     pickler = cloudpickle.Pickler(stream, pickle.HIGHEST_PROTOCOL, buffer_callback=keep_in_band)
-    try:
-        pickler.dump(value)
-    except BufferError:  # a buffer that is not contiguous has no flat view: all in one pickle then
-        return [cloudpickle.dumps(value, pickle.HIGHEST_PROTOCOL)]
+    pickler.dump(value)
     return [stream.getbuffer(), *buffers]
 
 

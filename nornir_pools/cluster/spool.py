@@ -148,11 +148,6 @@ class Spool(Folder):
             if shard.isdigit():
                 self.remove_folder(f"todo/{group}/{shard}")
 
-    def waiting(self, group: int) -> int:
-        """How many calls of the group wait."""
-        shards = [shard for shard in self.names(f"todo/{group}") if shard.isdigit()]
-        return sum(len(self.names(f"todo/{group}/{shard}")) for shard in shards)
-
     def tell_workers(self, group: int, word: str) -> None:
         """Leave a word for workers: "stop", "quit.WORKER" (for when they find nothing to do), or "longest.SECONDS"."""
         self.make_folder(f"todo/{group}")

@@ -70,7 +70,7 @@ class Worker:
         if run["format"] != FORMAT or run["python"] != mine:
             self._say("left", reason="mismatch", python=mine, format=FORMAT)
             return
-        self._say("up", pid=os.getpid(), python=mine, end=os.environ.get("SLURM_JOB_END_TIME"))
+        self._say("up", pid=os.getpid(), python=mine)
         for predecessor in self.predecessors:
             for task in self.spool.claims(predecessor):
                 self.spool.give_back(self.group, task, predecessor)
