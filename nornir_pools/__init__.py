@@ -38,6 +38,7 @@ from .api import (
     _pool_kind,
     dictKnownPools,
 )
+from .attaching import attach, runs
 from .base import PoolBase as IPool
 from .base import PoolKind
 from .errors import (
@@ -58,6 +59,8 @@ from .errors import (
     PythonMismatchError,
     RemoteTraceback,
     ResultError,
+    RunBusyError,
+    RunNotFoundError,
     SpoolError,
     SubmissionError,
     TaskExitError,
@@ -108,6 +111,8 @@ __all__ = [
     "ReleaseStagePools",
     "RemoteTraceback",
     "ResultError",
+    "RunBusyError",
+    "RunNotFoundError",
     "SpoolError",
     "SubmissionError",
     "Task",
@@ -120,6 +125,8 @@ __all__ = [
     "__version__",
     "_pool_kind",
     "as_completed",
+    "attach",
     "dictKnownPools",
+    "runs",
     "wait",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent import futures
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .task import CommandTask, Task
@@ -64,6 +65,21 @@ class Adding(futures.Executor):
             kwargs["env"] = self._command_environment()
         return self._add(CommandTask, name, run_command, (command,), kwargs)
 
+    def abandon(self) -> None:
+        """End what runs and cancel what waits, without waiting: for a program that was interrupted."""
+        raise NotImplementedError
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Wait for the tasks and close; if Ctrl-C has ended the ``with`` block, or ends the wait, end what runs instead."""
+        try:
+            if kind is None or not issubclass(kind, KeyboardInterrupt):
+                self.shutdown()
+                return
+        except KeyboardInterrupt:
+            self.abandon()
+            raise
+        self.abandon()
+
     def with_options(self, **options: Any) -> PoolView:
         """A view of this pool, with job options of their own for the tasks that are added through it.
 
@@ -110,3 +126,7 @@ class PoolView(Adding):
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Shut the pool itself down."""
         self._pool.shutdown(wait, cancel_futures=cancel_futures)
+
+    def abandon(self) -> None:
+        """Abandon the pool itself."""
+        self._pool.abandon()

@@ -204,10 +204,7 @@ class PoolBase(Adding):
         Blocks until nothing of the pool is left, or with ``wait=False`` returns at once and lets that happen. May be
         called more than once and from any thread.
         """
-        with self._lock:
-            self._closed = True
-        if self._on_close is not None:
-            self._on_close(self)
+        self._refuse_tasks()
         if cancel_futures:
             for task in list(self._unfinished.values()):
                 task.cancel()
@@ -222,11 +219,17 @@ class PoolBase(Adding):
 
     def abandon(self) -> None:
         """End what runs and cancel what waits, without waiting: for a program that was interrupted."""
-        with self._lock:
-            self._closed = True
+        self._refuse_tasks()
         for task in list(self._unfinished.values()):
             task.cancel()
         self._close(wait=False)
+
+    def _refuse_tasks(self) -> None:
+        """No task is added any more, and who asks for the pool's name gets another."""
+        with self._lock:
+            self._closed = True
+        if self._on_close is not None:
+            self._on_close(self)
 
     # --- looking at a pool
 

@@ -1,11 +1,11 @@
-"""How a process died, in words."""
+"""Whether a process is alive, and how it died, in words."""
 
 from __future__ import annotations
 
 import signal
 from pathlib import Path
 
-__all__ = ["oom_kills", "tell_death"]
+__all__ = ["is_alive", "oom_kills", "process_born", "tell_death"]
 
 
 def tell_death(exitcode: int, oom_before: int = 0) -> str:
@@ -46,3 +46,17 @@ def oom_kills() -> int:
         except (OSError, ValueError):
             continue
     return 0
+
+
+def process_born(pid: int) -> str:
+    """When a process of this machine was started, in the kernel's own terms (proc(5), starttime); "" if there is none."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "" if fields[0] in "ZX" else fields[19]
+
+
+def is_alive(pid: int, born: str) -> bool:
+    """Whether the process of that id that was born then still runs; a zombie does not, nor one that has got the id since."""
+    return bool(born) and process_born(pid) == born

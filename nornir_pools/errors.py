@@ -15,6 +15,8 @@
     ├── WorkerDiedError (RuntimeError)      the process running the task died
     ├── SubmissionError (RuntimeError)      the scheduler refused the job
     ├── SpoolError (OSError)                the run's folder cannot be used
+    ├── RunBusyError (RuntimeError)         another process holds the run
+    ├── RunNotFoundError (LookupError)      there is no such run, or it was closed
     ├── PythonMismatchError (RuntimeError)  the job's Python is another version than the script's
     └── JobError (RuntimeError)             the job ended before the task did
         ├── JobTimeoutError                 time limit (not a TimeoutError: that means "not done yet")
@@ -50,6 +52,8 @@ __all__ = [
     "PythonMismatchError",
     "RemoteTraceback",
     "ResultError",
+    "RunBusyError",
+    "RunNotFoundError",
     "SpoolError",
     "SubmissionError",
     "TaskExitError",
@@ -131,6 +135,18 @@ class SpoolError(PoolError, OSError):
     """The run's folder is full, gone, not writable or not private. `folder` is its path."""
 
     folder: str = ""
+
+
+class RunBusyError(PoolError, RuntimeError):
+    """Another process holds the run in the folder `run`: the one with id `pid` on `host`."""
+
+    run: str = ""
+    host: str = ""
+    pid: int = 0
+
+
+class RunNotFoundError(PoolError, LookupError):
+    """No run has that name, or more than one, or it was closed; ``nornir_pools.runs()`` lists them."""
 
 
 class PythonMismatchError(PoolError, RuntimeError):

@@ -10,7 +10,7 @@ import difflib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from .errors import OptionError
@@ -53,7 +53,7 @@ _SLURM = {
 }
 JOB_OPTIONS = frozenset(_GENERIC | {f"slurm_{name}" for name in _SLURM})
 _OWN_JOB_OPTIONS = frozenset({"retries", "tasks_per_job"})
-POOL_OPTIONS = frozenset({"executor", "folder", "idle_seconds", "keep", "max_jobs", "python"})
+POOL_OPTIONS = frozenset({"executor", "folder", "idle_seconds", "keep", "max_jobs", "on_interrupt", "python"})
 _ALL = JOB_OPTIONS | _OWN_JOB_OPTIONS | POOL_OPTIONS
 
 RETRY_CAUSES = ("cancelled", "lost", "node_failed", "oom", "preempted", "timeout", "worker_died")
@@ -76,6 +76,9 @@ class Options:
     """How long a job without work stays for more. None: 30, but 0 with GPUs."""
     keep: str = "failed"
     """What stays of a run that was closed: "failed" or "all"."""
+    on_interrupt: str = "cancel"
+    """What becomes of the jobs if Ctrl-C ends the script, or a ``with`` block of the pool: "cancel", or "detach": they go
+    on, and ``nornir_pools.attach`` finds them."""
     python: str = ""
     """The command that starts Python in a job, any shell text. Empty: this interpreter."""
     tasks_per_job: int | None = None
@@ -125,6 +128,10 @@ class Options:
             job={name: value for name, value in known.items() if name not in own},
         )
 
+    def plain(self) -> dict[str, Any]:
+        """All of them as plain data, from which ``Options(**plain)`` makes them again."""
+        return asdict(self)
+
     def with_task(self, given: Mapping[str, Any]) -> Options:
         """The options of a task that was added through ``with_options(**given)``."""
         for name in given:
@@ -161,6 +168,8 @@ def _problem(name: str, value: Any) -> str:
         return f"must be one of {', '.join(EXECUTORS)}"
     if name == "keep" and value not in ("failed", "all"):
         return 'must be "failed" or "all"'
+    if name == "on_interrupt" and value not in ("cancel", "detach"):
+        return 'must be "cancel" or "detach"'
     if name == "tasks_per_job" and value not in (None, 1):
         return "must be 1 (each task a job of its own) or left out"
     if name == "retries":

@@ -151,7 +151,6 @@ class Task(futures.Future[Any]):
         """Take the task back if it has not started. Returns whether it is cancelled now."""
         # Exactly one party completes a Future: whoever takes the waiting call from the pool, here or in a worker.
         if self._pool._withdraw(self):
-            super().cancel()
             self._pool._finish(self, None)
         return self.cancelled()
 
@@ -170,6 +169,8 @@ class Task(futures.Future[Any]):
     def _complete(self, outcome: Outcome | None) -> None:
         """Give the Future its outcome (None: it was cancelled) and run its callbacks."""
         self.set_completion_time()
+        if outcome is None:
+            super().cancel()
         if outcome is None or self._state != "RUNNING":
             self.set_running_or_notify_cancel()
         self.func, self.args, self.kwargs = None, (), {}

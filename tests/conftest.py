@@ -47,6 +47,7 @@ def own_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     """The test's working folder and home are its own, and when it is over no thread, child or pool of it is left."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     threads = set(threading.enumerate())
     children = {process.pid for process in psutil.Process().children()}
     yield

@@ -69,7 +69,15 @@ class Endings:
             return
         entry.retried[cause] += 1
         self._ledger.again(entry, group)
-        self._spool.note(t="again", n=entry.number, file=entry.file, cause=cause, job=job.id, group=group.number)
+        self._spool.note(
+            t="again",
+            n=entry.number,
+            file=entry.file,
+            cause=cause,
+            job=job.id,
+            group=group.number,
+            history=entry.history[-1],
+        )
         logger.info("pool %r: task %r is tried again: %s", self._pool, entry.task.name, entry.history[-1])
 
     def _with_history(self, error: JobError | WorkerDiedError, entry: Entry) -> JobError | WorkerDiedError:

@@ -73,28 +73,38 @@ class Folder:
             raise self.error("cannot be written", error) from error
         return draft
 
-    def read(self, name: str) -> bytearray:
-        """The content of a file that a listing has shown."""
+    def read(self, name: str, start: int = 0, size: int | None = None) -> bytearray:
+        """The content, or a part of it, of a file that a listing has shown."""
         fd = os.open(name, os.O_RDONLY | FLAGS, dir_fd=self._fd)
         try:
-            data = bytearray(os.fstat(fd).st_size)
+            data = bytearray(os.fstat(fd).st_size - start if size is None else size)
             with memoryview(data) as view:
                 position = 0
-                while position < len(data) and (count := os.readv(fd, [view[position:]])):
+                while position < len(data) and (count := os.preadv(fd, [view[position:]], start + position)):
                     position += count
             del data[position:]
             return data
         finally:
             os.close(fd)
 
+    @property
+    def fd(self) -> int:
+        """The descriptor that paths are relative to."""
+        return self._fd
+
+    def changed(self, name: str) -> float:
+        """When a file was last changed, in seconds since the epoch by the file server's clock."""
+        return os.stat(name, dir_fd=self._fd, follow_symlinks=False).st_mtime
+
     def open_file(self, name: str) -> int:
         """A descriptor for reading a file."""
         return os.open(name, os.O_RDONLY | FLAGS, dir_fd=self._fd)
 
-    def names(self, folder: str, *, optional: bool = True) -> list[str]:
+    def names(self, folder: str, *, optional: bool = True, drafts: bool = False) -> list[str]:
         """The names in a folder, asked anew (over NFS, opening a folder is what has its content checked).
 
-        None in a folder that is not there, unless it has to be: then that is a SpoolError.
+        None in a folder that is not there, unless it has to be: then that is a SpoolError. With `drafts` only the names that
+        begin with a dot, which are else nobody's business.
         """
         try:
             fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | FLAGS, dir_fd=self._fd)
@@ -103,7 +113,7 @@ class Folder:
                 return []
             raise self.error(f"has lost its folder {folder}: was it removed?", error) from error
         try:
-            return [name for name in os.listdir(fd) if name[0] != "."]  # drafts are nobody's business
+            return [name for name in os.listdir(fd) if (name[0] == ".") is drafts]
         finally:
             os.close(fd)
 

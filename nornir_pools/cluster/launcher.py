@@ -21,6 +21,7 @@ from typing import Any, Protocol
 import submitit
 import submitit.helpers
 
+from ..deaths import is_alive
 from ..options import Options
 from . import slurm
 from .context import for_submission
@@ -61,8 +62,16 @@ class Launcher(Protocol):
         """End jobs. Raises slurm.SlurmError."""
         ...
 
-    def note_up(self, job: str, pid: int) -> None:
-        """A job's worker has said that it is up, and its process id there."""
+    def note_up(self, job: str, pid: int, born: str) -> None:
+        """A job's worker has said that it is up, its process id there, and when that process was started."""
+        ...
+
+    def find(self, name: str) -> list[str]:
+        """The ids of the jobs that were started under this name, as far as they are not over. Raises slurm.SlurmError."""
+        ...
+
+    def resume(self, jobs: int) -> None:
+        """Another process has started that many jobs of this run before."""
         ...
 
     def ending(self, job: str, state: str) -> slurm.Ending:
@@ -140,15 +149,13 @@ class SlurmLauncher:
         self._run = run
         self._environment = for_submission(environment)
         self._max_array = slurm.max_array_size(self._environment)
-        self._submissions = 0
         self._told_time = False
         self._accounting_after = 0.0  # when it is worth asking again
 
     def start(self, options: Options, group: int, count: int, name: str) -> list[str]:
         count = min(count, self._max_array)
-        self._submissions += 1
         executor = _Executor(self._run / "jobs", python=options.python or None)
-        executor.update_parameters(**executor.parameters_of(options.job, f"{name}-{self._submissions}"))
+        executor.update_parameters(**executor.parameters_of(options.job, name))
         if executor.parameters["time"] is None and not self._told_time:
             self._told_time = True
             limit = slurm.default_time(executor.parameters.get("partition"), self._environment)
@@ -165,7 +172,14 @@ class SlurmLauncher:
     def cancel(self, jobs: Iterable[str], *, pending_only: bool = False) -> None:
         slurm.cancel(jobs, self._environment, pending_only=pending_only)
 
-    def note_up(self, job: str, pid: int) -> None:
+    def note_up(self, job: str, pid: int, born: str) -> None:
+        pass
+
+    def find(self, name: str) -> list[str]:
+        array = slurm.find_by_name(name, self._environment)
+        return [] if array is None else [job for job in self.states() if job.startswith(f"{array}_")]
+
+    def resume(self, jobs: int) -> None:
         pass
 
     def ending(self, job: str, state: str) -> slurm.Ending:
@@ -193,7 +207,7 @@ class LocalLauncher:
         self._environment = dict(environment)
         self._count = 0
         self._starters: dict[str, tuple[submitit.Job[Any], float]] = {}  # job -> submitit's job that starts it, since when
-        self._pids: dict[str, int] = {}  # of those whose workers have said they are up
+        self._processes: dict[str, tuple[int, str]] = {}  # of those whose workers have said they are up: id, when started
 
     def start(self, options: Options, group: int, count: int, name: str) -> list[str]:
         jobs = [f"L{self._count + index}" for index in range(1, count + 1)]
@@ -211,25 +225,28 @@ class LocalLauncher:
         self._starters.update(dict.fromkeys(jobs, (starter, time.monotonic())))
         return jobs
 
-    def note_up(self, job: str, pid: int) -> None:
-        self._pids[job] = pid  # from now on the job's state is that of this process
+    def note_up(self, job: str, pid: int, born: str) -> None:
+        self._processes[job] = pid, born  # from now on the job's state is that of this process
+
+    def find(self, name: str) -> list[str]:
+        return []  # they come up within a moment, or never
+
+    def resume(self, jobs: int) -> None:
+        self._count = jobs
 
     def states(self) -> dict[str, str]:
         result = {}
         for job, (starter, since) in list(self._starters.items()):
             starter.done()  # reaps submitit's process
-            if job in self._pids:
-                if _is_alive(self._pids[job]):
-                    result[job] = "RUNNING"
-            elif time.monotonic() - since < _START_SECONDS:
+            if job not in self._processes and time.monotonic() - since < _START_SECONDS:
                 result[job] = "PENDING"
-        return result
+        return result | {job: "RUNNING" for job, process in self._processes.items() if is_alive(*process)}
 
     def cancel(self, jobs: Iterable[str], *, pending_only: bool = False) -> None:
         for job in () if pending_only else jobs:
-            if job in self._pids:
+            if job in self._processes and is_alive(*self._processes[job]):
                 with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.kill(self._pids[job], signal.SIGTERM)
+                    os.kill(self._processes[job][0], signal.SIGTERM)
 
     def ending(self, job: str, state: str) -> slurm.Ending:
         return slurm.Ending("FAILED")
@@ -239,11 +256,3 @@ class LocalLauncher:
         for starter, _ in self._starters.values():
             while not starter.done() and time.monotonic() < until:  # which reaps submitit's process
                 time.sleep(0.01)
-
-
-def _is_alive(pid: int) -> bool:
-    """Whether a process runs; a zombie does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except (OSError, IndexError):
-        return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import Counter
@@ -9,10 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from .. import outcome as outcomes
-from ..errors import PoolError
+from ..errors import PoolError, SpoolError
 from ..options import Options
 from ..outcome import Outcome
 from ..task import Task
+from .history import PastTask
 from .jobs import Group
 from .spool import Spool, task_name
 
@@ -41,7 +43,7 @@ class Entry:
 class Ledger:
     """The tasks and the groups they belong to. `finish` completes a task of the pool."""
 
-    def __init__(self, spool: Spool, finish: Callable[[Task, Outcome], None]) -> None:
+    def __init__(self, spool: Spool, finish: Callable[[Task, Outcome | None], None]) -> None:
         self.groups: list[Group] = []
         self._spool = spool
         self._finish = finish
@@ -58,13 +60,25 @@ class Ledger:
                 if group.options == options:
                     return group
             group = Group(len(self.groups), options)
+            self._spool.note(t="group", n=group.number, options=options.plain())
             self.groups.append(group)
             return group
+
+    def restore_group(self, options: Options) -> None:
+        """The next group of a run that was taken over."""
+        self.groups.append(Group(len(self.groups), options))
 
     def expect(self, number: int, task: Task, group: Group) -> None:
         """A task is about to be published."""
         with self._lock:
             self._entries[number] = Entry(number, task, group)
+            self._count(group)
+
+    def restore(self, past: PastTask, task: Task, group: Group, attempt: int) -> None:
+        """A task of a run that was taken over is under way."""
+        entry = Entry(past.number, task, group, attempt, past.retried, past.tries)
+        with self._lock:
+            self._entries[past.number] = entry
             self._count(group)
 
     @staticmethod
@@ -98,11 +112,23 @@ class Ledger:
         """Complete a task that was taken out."""
         self._finish(task, outcome)
 
+    def cancel(self, number: int) -> bool:
+        """The task is not to be run; returns whether it was still there. Its Future is the caller's to complete."""
+        if self.take(number) is None:
+            return False
+        with contextlib.suppress(SpoolError):
+            self.note_cancelled(number)
+        return True
+
+    def note_cancelled(self, number: int) -> None:
+        """Have the journal say so."""
+        self._spool.note(t="cancelled", n=number)
+
     def give_up(self, number: int, error: PoolError) -> None:
         """Fail a task whose outcome will not come."""
         task = self.take(number)
         if task is not None:
-            self._spool.note(t="given up", n=number, error=str(error))
+            self._spool.note(t="given up", n=number, kind=type(error).__name__, error=str(error), parts=error.__dict__)
             self._finish(task, outcomes.failure(error, task.name))
 
     def fail_waiting(self, group: Group, error: PoolError, most: int | None = None) -> None:
@@ -112,11 +138,12 @@ class Ledger:
                 return
             if entry.group is group and self._spool.withdraw(group.number, entry.file):
                 self.give_up(number, error)
+                self._spool.drop(group.number, entry.file)
                 most = None if most is None else most - 1
 
-    def fail_all(self, error: PoolError) -> None:
-        """Fail every task: the run's folder cannot be used any more."""
+    def finish_all(self, error: PoolError | None) -> None:
+        """End every task here, with an error or as cancelled; the journal, which may be out of reach, says nothing of it."""
         for number in list(self._entries):
             task = self.take(number)
             if task is not None:
-                self._finish(task, outcomes.failure(error, task.name))
+                self._finish(task, None if error is None else outcomes.failure(error, task.name))

@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import os
-import re
 import shutil
-import sys
-import tempfile
 import threading
 import time
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import message, settings
+from .. import outcome as outcomes
 from ..adding import PoolView
 from ..base import PoolBase, PoolKind
 from ..errors import OptionError, PoolKindError, SpoolError
 from ..local.serial import run_here
 from ..options import Options
-from ..task import Task, dump_call
+from ..task import CommandTask, Task, dump_call
 from . import slurm
-from .context import ContextReader, fingerprints
-from .shared import SharedStore
-from .spool import Spool, remove_old_runs, task_name
+from .context import ContextReader
+from .history import History, PastTask, error_of
+from .places import runs_folder
+from .spool import Spool, task_attempt, task_name, task_number
 
 if TYPE_CHECKING:
-    pass
+    from .run import Run  # submitit: 70 ms
 
 __all__ = ["ClusterPool"]
 
@@ -47,7 +46,8 @@ class ClusterPool(PoolBase):
     kind = PoolKind.PROCESS
 
     def __init__(self, name: str = "", num_threads: int | None = None, **options: Any) -> None:
-        self._run: _Run | None = None
+        self._run: Run | None = None
+        self._kept: list[Task] = []  # of a run taken over: nobody else has its finished tasks yet
         self.options = Options.of(options, settings.environment_options(), settings.file_options())
         self.executor = _choose_executor(self.options.executor, name)
         if num_threads is None:
@@ -55,10 +55,34 @@ class ClusterPool(PoolBase):
         super().__init__(name, num_threads)
         self._given = options
         self._context = ContextReader(os.environ)
-        self._folder = _runs_folder(self.options, self.executor)
+        self._folder = Path() if self.executor == "debug" else runs_folder(self.options)
         self._numbers = itertools.count(1)
         self._places: dict[int, int] = {}  # task id -> its number in the run
         self._start_lock = threading.Lock()  # guards the making of the run: the first task may come from several threads
+
+    @classmethod
+    def of_run(cls, path: Path) -> ClusterPool:
+        """The pool of a run that another process has left, with its tasks, finished and unfinished.
+
+        Raises RunBusyError if that process lives, RunNotFoundError if the run was closed, PoolError if it cannot be taken
+        over from here.
+        """
+        from .run import Run, read_facts
+
+        spool = Spool(path)
+        facts = read_facts(spool)
+        pool = cls(facts["pool"], facts["num_threads"], executor=facts["executor"], folder=str(path.parent))
+        pool.options = Options(**facts["options"])
+        pool._given = {}
+        pool._run, history = Run.reopen(pool, spool, pool._finish)
+        pool._adopt(history)
+        pool._run.watcher.start()
+        return pool
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """The environment variables of when the pool was made, which its jobs get."""
+        return self._context.base
 
     def check_same_options(self, options: Mapping[str, Any]) -> None:
         """Raise PoolKindError if the pool was made with other values for any of these options."""
@@ -100,17 +124,73 @@ class ClusterPool(PoolBase):
         run.watcher.expect(number, task, group)
         try:
             run.spool.publish(group.number, task_name(number), parts)
-        except SpoolError:
-            run.watcher.ledger.take(number)
+        except BaseException:  # also Ctrl-C: the caller has no task, so there must be none
+            with contextlib.suppress(SpoolError, OSError):
+                run.spool.withdraw(group.number, task_name(number))
+            run.watcher.ledger.cancel(number)
             raise
 
-    def _started(self) -> _Run:
+    def _started(self) -> Run:
         """The run, made when it is first needed."""
         if self._run is None:
+            from .run import Run
+
             with self._start_lock:
                 if self._run is None:
-                    self._run = _Run(self)
+                    self._run = Run.create(self, self._folder, self._finish)
         return self._run
+
+    # --- taking over the run of another process
+
+    def _adopt(self, history: History) -> None:
+        """Make the tasks of a run anew: those that are over with their values and errors, the others where they stand."""
+        assert self._run is not None
+        spool, ledger = self._run.spool, self._run.watcher.ledger
+        for name in spool.moved_outcomes():
+            outcome = name.rpartition("/")[2]
+            if not history.tasks[task_number(outcome)].over:
+                spool.move(name, f"inbox/{outcome}")  # it was moved, but that was not journalled any more
+        for group in ledger.groups:
+            for name in spool.withdrawn(group.number):
+                spool.restore(group.number, name)
+        places = _latest(spool.unanswered())
+        if any(not task.over and task.number not in places for task in history.tasks.values()):
+            time.sleep(1.0)  # it may have been given back from one folder to another while they were listed
+            places.update(_latest(spool.unanswered()))
+        self._numbers = itertools.count(max(history.tasks, default=0) + 1)
+        for past in history.tasks.values():
+            place = places.get(past.number)
+            if not past.over and place is None:
+                logger.warning(
+                    "run %s: the task %r is not in it: its script died while it was being added", spool.path.name, past.name
+                )
+                ledger.note_cancelled(past.number)
+                continue
+            task = self._task_of(past)
+            self._kept.append(task)
+            if past.over:
+                self._finish(task, self._outcome_of(past))
+                continue
+            folder, name = place or ("", "")
+            group = ledger.groups[int(folder.split("/")[1]) if folder.startswith("todo/") else past.group]
+            self._places[task.task_id] = past.number
+            ledger.restore(past, task, group, task_attempt(name))
+
+    def _task_of(self, past: PastTask) -> Task:
+        kind = Task if past.command is None else CommandTask
+        task = kind(self, past.name, _sent, (past.command,), {})
+        task._take_call()
+        self._unfinished[task.task_id] = task
+        return task
+
+    def _outcome_of(self, past: PastTask) -> outcomes.Outcome | None:
+        """How a task ended, as the journal has it."""
+        assert self._run is not None
+        if past.outcome is not None:
+            facts, parts = message.unpack(self._run.spool.kept(past.outcome))
+            facts["log"] = self._run.spool.log_path_of(facts)
+            return outcomes.thaw(facts, parts, past.name)
+        return None if past.error is None else outcomes.failure(error_of(past.error), past.name)
 
     def _finish(self, task: Task, outcome: Any) -> None:
         self._places.pop(task.task_id, None)
@@ -122,7 +202,11 @@ class ClusterPool(PoolBase):
         entry = ledger.find(self._places.get(task.task_id, 0)) if ledger else None
         if entry is None or ledger is None or self._run is None:
             return False
-        return self._run.spool.withdraw(entry.group.number, entry.file) and ledger.take(entry.number) is not None
+        if not self._run.spool.withdraw(entry.group.number, entry.file):
+            return False
+        owned = ledger.cancel(entry.number)
+        self._run.spool.drop(entry.group.number, entry.file)
+        return owned
 
     def _count_waiting(self) -> int:
         busy = self._run.watcher.supply.busy_workers if self._run else 0
@@ -131,12 +215,26 @@ class ClusterPool(PoolBase):
     def _close(self, wait: bool) -> None:
         if self._run is not None:
             self._run.watcher.close(wait)
+        self._kept.clear()
 
     def abandon(self) -> None:
-        """End the jobs, without waiting for tasks."""
-        super().abandon()
+        """The script was interrupted: end the jobs, without waiting for tasks, or leave them, as `on_interrupt` says."""
+        if self.options.on_interrupt == "detach":
+            self.detach()
+            return
+        self._refuse_tasks()
         if self._run is not None:
             self._run.watcher.abandon()
+
+    def detach(self) -> None:
+        """Leave the run alone: its jobs go on, and ``nornir_pools.attach`` gives a pool with its tasks.
+
+        In this process the unfinished tasks end in PoolClosedError, and the pool is closed.
+        """
+        self._refuse_tasks()
+        if self._run is not None:
+            self._run.watcher.detach()
+        self._kept.clear()
 
     def _forget_workers(self) -> None:
         self._places = {}
@@ -148,46 +246,6 @@ class ClusterPool(PoolBase):
         if self._run is None:
             return []
         return sorted({job.host for job in list(self._run.watcher.supply.jobs.values()) if job.up and job.live})
-
-
-class _Run:
-    """One run of a pool: its folder, and the thread that watches it."""
-
-    def __init__(self, pool: ClusterPool) -> None:
-        from .launcher import LocalLauncher, SlurmLauncher  # submitit: 70 ms
-        from .watcher import Watcher
-
-        base = pool._context.base
-        name = re.sub(r"[^A-Za-z0-9_.-]+", "-", pool.name).strip("-.")[:60] or "pool"
-        path = pool._folder / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
-        facts = {
-            "pool": pool.name,
-            "python": "{}.{}".format(*sys.version_info),
-            "host": os.uname().nodename,
-            "pid": os.getpid(),
-            "started": time.time(),
-            "environment": fingerprints(base),
-        }
-        if pool.executor == "slurm":
-            _warn_if_local(path)
-        self.spool = Spool.create(path, facts)
-        remove_old_runs(path.parent)
-        self.store = SharedStore(self.spool, "pool")
-        self._context: tuple[bytes, str] = (b"", "")
-        launcher = SlurmLauncher(path, base) if pool.executor == "slurm" else LocalLauncher(path, base)
-        self.watcher = Watcher(
-            pool.name, self.spool, launcher, pool.num_threads, pool._finish, keep_all=pool.options.keep == "all"
-        )
-
-    def context(self, context: bytes) -> str:
-        """Where the context of a task is stored; most tasks have the one of the task before."""
-        if self._context[0] is not context:
-            self._context = (context, self.store.put(context))
-        return self._context[1]
-
-    def share_buffer(self, buffer: memoryview) -> str:
-        """Where a large read-only array is stored, once for all tasks it is given to."""
-        return self.store.put(buffer)
 
 
 def _choose_executor(wanted: str, pool: str) -> str:
@@ -206,40 +264,10 @@ def _choose_executor(wanted: str, pool: str) -> str:
     return "local"
 
 
-def _runs_folder(options: Options, executor: str) -> Path:
-    """Where runs live. Raises SpoolError if that cannot be written."""
-    if executor == "debug":
-        return Path()
-    if options.folder:
-        folder = Path(options.folder).expanduser().absolute()
-        if not _writable(folder):
-            raise SpoolError(f"the folder for runs, {folder}, cannot be written; set another with folder=", folder=str(folder))
-        return folder
-    scratch = os.environ.get("SCRATCH")
-    candidates = [Path(scratch) / "nornir_pools"] if scratch else []
-    candidates += [Path.cwd() / ".nornir_pools", Path.home() / ".nornir_pools"]
-    for folder in candidates:
-        if _writable(folder):
-            return folder
-    places = ", ".join(map(str, candidates))
-    raise SpoolError(f"no folder for runs can be written, of {places}; set one with folder= or NORNIR_POOLS_FOLDER")
+def _latest(found: Mapping[str, str]) -> dict[int, tuple[str, str]]:
+    """Where each task stands, as (folder, name); of several tries the last."""
+    return {task_number(name): (folder, name) for name, folder in sorted(found.items())}
 
 
-def _writable(folder: Path) -> bool:
-    """Whether the folder is there and can be written, or can be made."""
-    while not os.path.exists(folder):
-        if folder.parent == folder:
-            return False
-        folder = folder.parent
-    return folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
-
-
-def _warn_if_local(path: Path) -> None:
-    for local in {tempfile.gettempdir(), "/tmp", "/var/tmp", "/dev/shm"}:
-        if path.is_relative_to(local):
-            logger.warning(
-                "the run's folder %s is under %s, which the nodes of a cluster do not share: they may not see the tasks; "
-                "set a shared one with folder= or NORNIR_POOLS_FOLDER",
-                path,
-                local,
-            )
+def _sent(*_: Any) -> None:
+    """Stands for the function of a task that another process has added: that is in the run's folder."""

@@ -4,6 +4,7 @@
 
     run.json                        what the run is
     journal.jsonl                   what the pool did, one JSON object a line
+    holder, lock                    which process holds the run (lease.py)
     shared/DIGEST                   contexts, and values that many tasks use, each once
     todo/GROUP/SHARD/TASK           a waiting call; TASK is number.try, a shard holds 1,000 numbers, a group shares options
     todo/GROUP/WORD                 words to workers: stop, quit.WORKER, longest.SECONDS
@@ -32,13 +33,13 @@ from ..errors import SpoolError
 from ..message import Buffer
 from .folder import FLAGS, Folder, write_all
 
-__all__ = ["FORMAT", "Spool", "remove_old_runs", "task_name", "task_number"]
+__all__ = ["FORMAT", "Spool", "task_attempt", "task_name", "task_number"]
 
 FORMAT = 1
 _FOLDERS = ("shared", "todo", "claimed", "inbox", "packs", "jobs")
 _PACKED = 1 << 16  # bytes: a larger outcome is a file of its own
 _PACK_SIZE = 1 << 26  # bytes
-_KEPT_DAYS = 14
+_ASIDE = ".withdrawn."
 _SHARD = 1000  # tasks: no folder may hold many more entries than that
 
 
@@ -52,7 +53,7 @@ class Spool(Folder):
         self._pack_number = self._pack_size = 0
 
     @classmethod
-    def create(cls, path: Path, facts: dict[str, Any]) -> Spool:
+    def create(cls, path: Path) -> Spool:
         """Make a run's folder, with its parents. Raises SpoolError that names the folder and what to do."""
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -66,9 +67,11 @@ class Spool(Folder):
                 "set another place with the option folder= or NORNIR_POOLS_FOLDER",
                 folder=str(path),
             ) from error
-        spool = cls(path)
-        spool.write("run.json", [json.dumps({"format": FORMAT, **facts}, indent=1).encode()], who="pool")
-        return spool
+        return cls(path)
+
+    def describe(self, facts: dict[str, Any]) -> None:
+        """Write down what the run is: plain data, for its workers and for whoever finds it."""
+        self.write("run.json", [json.dumps({"format": FORMAT, **facts}, indent=1, default=str).encode()], who="pool")
 
     def close(self) -> None:
         """Let the folder go."""
@@ -86,17 +89,34 @@ class Spool(Folder):
 
     def note_all(self, entries: Sequence[dict[str, Any]]) -> None:
         """Add lines to the journal by one write."""
+        now = round(time.time(), 3)
+        lines = [json.dumps({**entry, "time": now}, default=str) + "\n" for entry in entries]
         try:
             if self._journal < 0:
                 flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | FLAGS
                 self._journal = os.open("journal.jsonl", flags, 0o600, dir_fd=self._fd)
-            write_all(self._journal, ["".join(json.dumps(entry) + "\n" for entry in entries).encode()])
+            write_all(self._journal, ["".join(lines).encode()])
         except OSError as error:
             raise self.error("cannot be written (journal.jsonl)", error) from error
+
+    def journal(self) -> bytes:
+        """All of the journal."""
+        return bytes(self.read("journal.jsonl")) if "journal.jsonl" in self.names(".") else b""
+
+    def resume(self) -> None:
+        """Go on where another process has stopped: with a line, and a pack, of our own."""
+        self.note(t="resumed")  # a line that was cut off ends with this one, and neither counts
+        packs = [int(name.removesuffix(".pack")) for name in self.names("packs") if name.endswith(".pack")]
+        self._pack_number = max(packs, default=-1) + 1
 
     def log_path(self, name: str) -> str:
         """The path of a job's log."""
         return str(self.path / "jobs" / name)
+
+    def log_path_of(self, facts: dict[str, Any]) -> str:
+        """Where this process finds the log that a worker has named; "" if it named none."""
+        log = facts.get("log")
+        return self.log_path(log.rpartition("/")[2]) if log else ""
 
     def publish(self, group: int, task: str, parts: Sequence[Buffer]) -> None:
         """Let workers of the group see a call. (A task is registered and journalled before it can be claimed.)"""
@@ -113,12 +133,50 @@ class Spool(Folder):
             self.write(f"{folder}/{task}", parts, "pool")
 
     def withdraw(self, group: int, task: str) -> bool:
-        """Take a call back; returns False if a worker has it. It is the claim of a worker, made by the pool."""
-        draft = f"todo/{group}/.withdrawn.{task}"
-        if not self.move(f"{self._shard(group, task)}/{task}", draft):
-            return False
-        self.remove(draft)
-        return True
+        """Take a call back; returns False if a worker has it. It is the claim of a worker, made by the pool.
+
+        It lies aside until `drop` removes it: if this process dies before it has journalled why, the task waits again.
+        """
+        return self.move(f"{self._shard(group, task)}/{task}", f"todo/{group}/{_ASIDE}{task}")
+
+    def drop(self, group: int, task: str) -> None:
+        """Remove a call that was withdrawn."""
+        self.remove(f"todo/{group}/{_ASIDE}{task}")
+
+    def withdrawn(self, group: int) -> list[str]:
+        """The calls that lie aside."""
+        names = self.names(f"todo/{group}", drafts=True)
+        return [name.removeprefix(_ASIDE) for name in names if name.startswith(_ASIDE)]
+
+    def restore(self, group: int, task: str) -> None:
+        """Let a withdrawn call wait again."""
+        folder = self._shard(group, task)
+        self.make_folder(folder)
+        self.move(f"todo/{group}/{_ASIDE}{task}", f"{folder}/{task}")
+
+    def unanswered(self) -> dict[str, str]:
+        """Every call of the run whose outcome was not collected: its name -> the folder it is in (todo/…, claimed/…, inbox).
+
+        Listed in the order in which calls move, so that none is missed unless it is given back just then.
+        """
+        found: dict[str, str] = {}
+        for group in self.names("todo"):
+            for shard, tasks in self.offers(int(group))[0]:
+                found.update(dict.fromkeys(tasks, f"todo/{group}/{shard}"))
+        for worker in self.names("claimed"):
+            found.update(dict.fromkeys(self.claims(worker), f"claimed/{worker}"))
+        answers = [name for name in self.names("inbox") if not name.startswith("+")]
+        found.update(dict.fromkeys((".".join(name.split(".")[:2]) for name in answers), "inbox"))
+        return found
+
+    def kept(self, place: dict[str, Any]) -> bytearray:
+        """An outcome that `keep` has put away."""
+        return self.read(place["file"], place.get("at", 0), place.get("size"))
+
+    def moved_outcomes(self) -> list[str]:
+        """The paths of large outcomes that were taken out of the inbox."""
+        folders = [name for name in self.names("packs") if name.isdigit()]
+        return [f"packs/{folder}/{name}" for folder in folders for name in self.names(f"packs/{folder}")]
 
     def keep(self, name: str, data: Buffer) -> dict[str, Any]:
         """Move an outcome out of the inbox to where it stays until the run is closed; returns where, for the journal.
@@ -206,24 +264,6 @@ class Spool(Folder):
         return f"todo/{group}/{task_number(task) // _SHARD:04d}"
 
 
-def remove_old_runs(folder: Path) -> None:
-    """Remove runs that were closed more than 14 days ago: what is kept of a run is kept that long."""
-    before = time.time() - _KEPT_DAYS * 86400
-    for path in folder.iterdir():
-        journal = path / "journal.jsonl"
-        try:
-            status = journal.lstat()
-            if status.st_mtime < before and status.st_uid == os.geteuid() and _is_closed(journal):
-                shutil.rmtree(path, ignore_errors=True)
-        except OSError:  # no run, or somebody else's
-            continue
-
-
-def _is_closed(journal: Path) -> bool:
-    lines = journal.read_bytes().splitlines()
-    return bool(lines) and json.loads(lines[-1]).get("t") == "closed"
-
-
 def task_name(number: int, attempt: int = 0) -> str:
     """The name of a task's file. Number and try are both in it, so that no outcome replaces another."""
     return f"{number:07d}.{attempt}"
@@ -232,3 +272,8 @@ def task_name(number: int, attempt: int = 0) -> str:
 def task_number(task: str) -> int:
     """The number in a task's name (number.try)."""
     return int(task.split(".", 1)[0])
+
+
+def task_attempt(task: str) -> int:
+    """The try in a task's name: 0 for the first."""
+    return int(task.split(".", 2)[1])

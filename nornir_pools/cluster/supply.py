@@ -9,20 +9,22 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-import threading
 import time
 from collections.abc import Callable
-from queue import Empty, SimpleQueue
 from typing import Any
 
 from ..errors import SpoolError
+from ..options import Options
 from . import slurm
 from .endings import Endings
+from .history import History, PastJob
 from .jobs import Group, Job
 from .launcher import Launcher
 from .ledger import Ledger
-from .obituary import mismatch, refusal
+from .obituary import mismatch
 from .spool import Spool
+from .submissions import Submissions
+from .talker import Answer, Talker
 
 __all__ = ["Supply"]
 
@@ -32,7 +34,6 @@ GATHER = 0.02  # seconds: calls that come within it of each other share a submis
 GRACE = 5.0  # seconds from a job being gone to its tasks being given up
 FIRST_LOOK = 3.0  # seconds from sending jobs to the first question how they are
 UNSEEN = 10.0  # seconds in which a fresh job need not show in the queue yet
-GIVE_UP_SUBMITTING = 240.0  # seconds of refusals because the scheduler is busy or away
 STOPPING = 3.0  # seconds that workers get to see that they are to stop
 
 
@@ -48,38 +49,37 @@ class Supply:
         self._launcher = launcher
         self._limit = limit
         self._ledger = ledger
-        self._wake = wake
-        self._orders: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._answers: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._asked_states = 0.0
         self._asking = False
         self._mourn = Endings(pool, spool, ledger, self.jobs).see_to
-        self._talker = threading.Thread(target=self._talk, name=f"{pool}-scheduler", daemon=True)
-        self._talker.start()
+        self._talker = Talker(pool, wake)
+        self.hear = self._talker.hear
+        self._submissions = Submissions(pool, spool, launcher, self._talker, ledger, self.jobs)
+
+    def restore(self, history: History) -> None:
+        """Take over the jobs that another process has sent for this run."""
+        self._launcher.resume(sum(sending.count for sending in history.sendings.values()))
+        for number in sorted(history.groups):
+            self._ledger.restore_group(Options(**history.groups[number]))
+        for past in history.jobs.values():
+            if past.word != "left" or past.reason == "interrupted":
+                self._restore_job(past)
+        self._submissions.restore(history)
+
+    def _restore_job(self, past: PastJob) -> None:
+        job = Job(past.id, past.group, workers=past.workers, log=past.log, host=past.host)
+        job.submitted -= time.time() - past.since
+        job.up, job.idle = bool(past.word), past.word == "idle"
+        job.interrupted_at = time.monotonic() if past.word == "left" else None
+        job.log = job.log or self._spool.log_path(f"{job.id}.log")
+        self.jobs[job.id] = job
+        if past.pid:
+            self._launcher.note_up(job.id, past.pid, past.born)
 
     @property
     def busy_workers(self) -> int:
         """How many workers are up, each with at most one task."""
         return sum(job.up and job.live for job in list(self.jobs.values()))
-
-    def _talk(self) -> None:
-        while (order := self._orders.get()) is not None:
-            try:
-                order()
-            except Exception:  # a fault must not leave the pool without anybody to talk to the scheduler
-                logger.exception("pool %r: a fault while talking to the scheduler", self._pool)
-            self._wake()
-
-    def hear(self) -> bool:
-        """Take in what the scheduler has answered; returns whether it has."""
-        heard = False
-        while True:
-            try:
-                answer = self._answers.get_nowait()
-            except Empty:
-                return heard
-            answer()
-            heard = True
 
     def take_word(self, word: str, facts: dict[str, Any]) -> None:
         """A worker says that it is up, idle, or has left."""
@@ -106,7 +106,7 @@ class Supply:
             job.workers.append(facts["worker"])
             group.start_delay = time.monotonic() - job.submitted
             group.first_up = group.first_up or time.monotonic()
-        self._launcher.note_up(job.id, facts["pid"])
+        self._launcher.note_up(job.id, facts["pid"], facts["born"])
 
     def look_after(self) -> None:
         """Send jobs for tasks that have none, let go of jobs without tasks, give up the tasks of jobs that are gone."""
@@ -118,10 +118,10 @@ class Supply:
                 others = sum(job.live for job in self.jobs.values()) + sum(other.launching for other in self._ledger.groups)
                 count = group.wanted(live, self._limit - others)
                 if count:
-                    self._submit(group, count)
+                    self._submissions.send(group, count)
         if self._ledger and not self._asking and now - self._asked_states >= self._states_period():
             self._asking, self._asked_states = True, now
-            self._orders.put(self._ask_states)
+            self._talker.ask(self._ask_states)
             for group in self._ledger.groups:
                 self._spool.sweep(group.number)
         self._bury(now)
@@ -136,48 +136,6 @@ class Supply:
         pending = all(job.state == "PENDING" for job in self.jobs.values())
         return self._launcher.poll_seconds * (6 if pending and self.jobs else 1)
 
-    def _submit(self, group: Group, count: int) -> None:
-        group.launching = count
-        group.not_before = time.monotonic() + 1.0
-
-        def order() -> None:
-            try:
-                ids = self._launcher.start(group.options, group.number, count, self._spool.path.name)
-            except Exception as error:
-                text = str(error)
-                self._answers.put(lambda: self._refused(group, count, text))
-            else:
-                self._answers.put(lambda: self._started(group, ids))
-
-        self._orders.put(order)
-
-    def _started(self, group: Group, ids: list[str]) -> None:
-        group.launching = 0
-        group.refused_since = None
-        self._spool.note(t="jobs", group=group.number, ids=ids)
-        for job in ids:
-            self.jobs.setdefault(job, Job(job, group.number, log=self._spool.log_path(f"{job}.log")))
-
-    def _refused(self, group: Group, count: int, text: str) -> None:
-        """sbatch has said no: try again later with fewer, or fail the tasks that it was for."""
-        group.launching = 0
-        now = time.monotonic()
-        kind = slurm.is_transient(text)
-        group.refused_since = group.refused_since or now
-        if kind == "limit":
-            group.smaller = max(1, count // 2)
-            group.not_before = now + (1.0 if count > 1 else 10.0)
-        elif kind == "busy" and now - group.refused_since < GIVE_UP_SUBMITTING:
-            group.not_before = now + 5.0
-        else:
-            if any(job.live for job in self.jobs.values() if job.group == group.number):
-                group.not_before = now + 60.0  # the jobs there are will do
-            else:
-                self._ledger.fail_waiting(group, refusal(self._pool, text))
-        if not group.said:
-            group.said = True
-            logger.warning("pool %r: SLURM did not take %d jobs: %s", self._pool, count, text)
-
     def _dismiss(self, group: Group, live: list[Job]) -> None:
         """Cancel jobs that have not started and are no longer needed; tell idle ones beyond a few to go."""
         pending, idle = group.surplus(live)
@@ -188,7 +146,7 @@ class Supply:
             for job in pending:
                 job.unneeded = True
             ids = [job.id for job in pending]
-            self._orders.put(lambda: self._cancel(ids, pending_only=True))
+            self._talker.ask(lambda: self._cancel(ids, pending_only=True))
 
     def _cancel(self, ids: list[str], *, pending_only: bool) -> None:
         try:
@@ -196,15 +154,14 @@ class Supply:
         except slurm.SlurmError as error:
             logger.info("pool %r: scancel failed: %s", self._pool, error)
 
-    def _ask_states(self) -> None:
+    def _ask_states(self) -> Answer:
         asked = time.monotonic()
         try:
             states = self._launcher.states()
         except Exception as error:
             logger.info("pool %r: the scheduler does not answer: %s", self._pool, error)
-            self._answers.put(self._states_unknown)
-        else:
-            self._answers.put(lambda: self._note_states(states, asked))
+            return self._states_unknown
+        return lambda: self._note_states(states, asked)
 
     def _states_unknown(self) -> None:
         self._asking = False
@@ -234,21 +191,22 @@ class Supply:
                 del self.jobs[job.id]
             else:
                 job.asked = True
-                self._orders.put(functools.partial(self._ask_ending, job))
+                self._talker.ask(functools.partial(self._ask_ending, job))
 
-    def _ask_ending(self, job: Job) -> None:
+    def _ask_ending(self, job: Job) -> Answer:
         state = job.state
         if job.requeued:
             state = "PREEMPTED"
         elif not job.up and state in ("", "PENDING"):
             state = "CANCELLED"  # a job that has run stays known for a while: this one was taken out of the queue
-        ending = slurm.Ending(state)
         try:
             ending = self._launcher.ending(job.id, state)
             if job.requeued:
                 self._cancel([job.id], pending_only=False)
-        finally:
-            self._answers.put(lambda: self._end_of(job, ending))
+        except Exception:
+            logger.exception("pool %r: a fault while asking how job %s has ended", self._pool, job.id)
+            ending = slurm.Ending(state)
+        return lambda: self._end_of(job, ending)
 
     def _end_of(self, job: Job, ending: slurm.Ending) -> None:
         self.jobs.pop(job.id, None)
@@ -264,16 +222,22 @@ class Supply:
     def _may_run(self, job: str, states: dict[str, str]) -> bool:
         return job in states and not slurm.is_over(states[job]) and not self.jobs[job].left
 
-    def end(self, collect: Callable[[], object]) -> None:
+    def leave(self) -> None:
+        """Leave the jobs to themselves."""
+        self._talker.close(5.0)
+        self.hear()  # what was still being sent is journalled, or will be found by its name
+        self._launcher.close()
+
+    def end(self, collect: Callable[[], object], *, interrupted: bool = False) -> None:
         """All tasks are done: have workers stop, cancel what has not started, and return when no job is left.
 
-        `collect` takes in what workers say.
+        `collect` takes in what workers say. `interrupted`: tasks are not done, so there is no use in waiting for workers.
         """
         with contextlib.suppress(SpoolError):  # the folder may be gone: then they are cancelled
             for group in self._ledger.groups:
                 self._spool.tell_workers(group.number, "stop")
         self._cancel([job.id for job in self.jobs.values() if not job.up and not job.left], pending_only=True)
-        until = time.monotonic() + STOPPING
+        until = time.monotonic() + (0 if interrupted else STOPPING)
         while any(group.launching for group in self._ledger.groups) or (
             time.monotonic() < until and any(job.up and not job.left for job in self.jobs.values())
         ):
@@ -281,10 +245,12 @@ class Supply:
             self.hear()
             with contextlib.suppress(SpoolError):
                 collect()
-        self._orders.put(None)
-        self._talker.join()
+        self._talker.close()
+        self.hear()
         try:
             cancelled = self.cancel_all()
+            if interrupted and cancelled:
+                logger.warning("pool %r: interrupted, so its %d jobs were cancelled", self._pool, len(cancelled))
             until = time.monotonic() + STOPPING
             while cancelled and time.monotonic() < until:
                 states = self._launcher.states()

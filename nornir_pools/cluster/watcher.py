@@ -7,6 +7,7 @@ listed again, still has no outcome.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import threading
@@ -16,12 +17,12 @@ from typing import Any
 
 from .. import message
 from .. import outcome as outcomes
-from ..errors import PoolError, SpoolError
+from ..errors import PoolClosedError, PoolError, RunBusyError, SpoolError
 from ..outcome import Outcome
-from ..task import Task
-from . import slurm
+from ..task import CommandTask, Task
 from .jobs import Group
 from .launcher import Launcher
+from .lease import Lease
 from .ledger import Ledger
 from .spool import Spool, task_number
 from .supply import Supply
@@ -31,6 +32,7 @@ __all__ = ["Watcher"]
 logger = logging.getLogger("nornir_pools")
 
 SHORTEST_POLL, LONGEST_POLL = 0.002, 0.5  # seconds
+_JOURNALLED = ("job", "group", "worker", "host", "log", "pid", "born", "reason")  # of what a worker says with a word
 PATIENCE = 5.0  # seconds of faults, one after the other, until the tasks are given up
 
 
@@ -42,28 +44,36 @@ class Watcher:
         self,
         pool: str,
         spool: Spool,
+        lease: Lease,
         launcher: Launcher,
         limit: int,
-        finish: Callable[[Task, Outcome], None],
+        finish: Callable[[Task, Outcome | None], None],
         *,
         keep_all: bool,
     ) -> None:
         self.ledger = Ledger(spool, finish)
         self._pool = pool
         self._spool = spool
+        self._lease = lease
         self._wake = threading.Event()
         self._relaxed = False  # the watcher sleeps long: whoever adds a task wakes it
         self._closing = False
+        self._interrupted = False
+        self._leaving: PoolError | None = None  # the run is somebody else's from now on: what to tell who waits for a task
         self._failing_since: float | None = None
         self._keep_all = keep_all
         self._failed_logs: set[str] = set()
         self.supply = Supply(pool, spool, launcher, limit, self.ledger, self._wake.set)
         self._thread = threading.Thread(target=self._watch, name=f"{pool}-watcher", daemon=True)
+
+    def start(self) -> None:
+        """Begin to watch."""
         self._thread.start()
 
     def expect(self, number: int, task: Task, group: Group) -> None:
         """A task is about to be published. (It is registered and journalled before it can be claimed.)"""
-        self._spool.note(t="task", n=number, name=task.name, group=group.number)
+        command = {"command": task.cmd} if isinstance(task, CommandTask) else {}
+        self._spool.note(t="task", n=number, name=task.name, group=group.number, **command)
         self.ledger.expect(number, task, group)
         if self._relaxed:
             self._wake.set()
@@ -76,24 +86,44 @@ class Watcher:
             self._thread.join()
 
     def abandon(self) -> None:
-        """Cancel all jobs now: the program was interrupted."""
+        """The script was interrupted: cancel all tasks and jobs, and wait until that is done.
+
+        A second interrupt ends the wait, and leaves the jobs to run.
+        """
+        self._interrupted = True
         try:
-            ids = self.supply.cancel_all()
-        except slurm.SlurmError as error:
-            ids = [job.id for job in self.supply.jobs.values()]
-            logger.error("pool %r: its jobs could not be cancelled (%s); run: scancel %s", self._pool, error, " ".join(ids))
-        else:
-            if ids:
-                logger.warning("pool %r: interrupted, so its %d jobs were cancelled: %s", self._pool, len(ids), " ".join(ids))
+            self.close(wait=True)
+        except KeyboardInterrupt:
+            logger.error(
+                "pool %r: interrupted again, while its jobs were being cancelled; %s", self._pool, self._what_is_left()
+            )
+            raise
+
+    def detach(self) -> None:
+        """Leave the run to itself, and to whoever attaches to it."""
+        self._leaving = PoolClosedError(
+            f"pool {self._pool!r} has left its run {self._spool.path.name}, whose tasks go on; "
+            f"nornir_pools.attach({self._spool.path.name!r}) gives a pool with them"
+        )
+        self.close(wait=True)
+        logger.warning("pool %r: its %s", self._pool, self._what_is_left())
+
+    def _what_is_left(self) -> str:
+        jobs = sum(not job.left for job in list(self.supply.jobs.values()))
+        return f"{jobs} jobs go on; to come back to them: nornir_pools.attach({str(self._spool.path)!r})"
 
     def _watch(self) -> None:
         interval = SHORTEST_POLL
-        while not (self._closing and not len(self.ledger)):
+        while self._leaving is None and not self._interrupted and not (self._closing and not len(self.ledger)):
             try:
+                self._lease.renew()
                 active = self._collect()
                 active = self.supply.hear() or active
                 self.supply.look_after()
                 self._failing_since = None
+            except RunBusyError as error:
+                self._leaving = error
+                break
             except Exception as error:  # nothing may hang because of a fault in here
                 active = False
                 self._recover(error)
@@ -111,7 +141,7 @@ class Watcher:
             self._failing_since = now
             logger.warning("pool %r: its watcher tries again after: %s", self._pool, error, exc_info=error)
         if now - self._failing_since >= PATIENCE:
-            self.ledger.fail_all(
+            self.ledger.finish_all(
                 error
                 if isinstance(error, PoolError)
                 else SpoolError(
@@ -120,13 +150,20 @@ class Watcher:
             )
 
     def _end(self) -> None:
-        try:
-            self.supply.end(self._collect)
-            self._spool.note(t="closed")
-            if not self._keep_all:
-                self._spool.discard(keep_logs=self._failed_logs)
-        except OSError as error:
-            logger.warning("pool %r: its run's folder could not be cleared: %s", self._pool, error)
+        if self._leaving is not None:
+            self.ledger.finish_all(self._leaving)
+            self.supply.leave()
+        else:
+            try:
+                self.supply.end(self._collect, interrupted=self._interrupted)
+                self._spool.note(t="closed")
+                if not self._keep_all:
+                    self._spool.discard(keep_logs=self._failed_logs)
+            except OSError as error:
+                logger.warning("pool %r: its run's folder could not be cleared: %s", self._pool, error)
+            self.ledger.finish_all(None)  # there are none, unless the script was interrupted
+        with contextlib.suppress(OSError):
+            self._lease.release()
         self._spool.close()
 
     def _collect(self) -> bool:
@@ -150,10 +187,10 @@ class Watcher:
 
     def _take_word(self, name: str) -> None:
         facts = json.loads(self._spool.read(f"inbox/{name}"))
-        facts["log"] = self._log_path(facts.get("log"))
+        facts["log"] = self._spool.log_path_of(facts)
         word = name.rpartition(".")[2]
         self.supply.take_word(word, facts)
-        self._spool.note(t=word, job=facts["job"], worker=facts["worker"], host=facts["host"], reason=facts.get("reason"))
+        self._spool.note(t=word, **{name: facts.get(name) for name in _JOURNALLED})
         self._spool.remove(f"inbox/{name}")
 
     def _accept(self, name: str, accepted: list[tuple[Task, Outcome]], entries: list[dict[str, Any]]) -> None:
@@ -163,9 +200,10 @@ class Watcher:
             return  # another try was faster, or the task was given up
         if not name.startswith(f"{entry.file}."):  # an earlier try, given up for dead, has made it after all
             self._spool.withdraw(entry.group.number, entry.file)
+            self._spool.drop(entry.group.number, entry.file)
         data = self._spool.read(f"inbox/{name}")
         facts, parts = message.unpack(data)
-        facts["log"] = self._log_path(facts.get("log"))
+        facts["log"] = self._spool.log_path_of(facts)
         entries.append({"t": "done", "n": number, "outcome": name, "ok": facts["ok"], **self._spool.keep(name, data)})
         job = self.supply.jobs.get(facts["job"])
         if job is not None:
@@ -190,10 +228,6 @@ class Watcher:
                 self._spool.remove(f"todo/{group.number}/longest.{group.longest:.0f}")
             group.longest = seconds
             self._spool.tell_workers(group.number, f"longest.{seconds:.0f}")
-
-    def _log_path(self, log: str | None) -> str:
-        """Where this process finds a log that a worker has named."""
-        return self._spool.log_path(log.rpartition("/")[2]) if log else ""
 
 
 def _word_order(name: str) -> tuple[str, int]:

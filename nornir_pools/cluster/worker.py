@@ -25,7 +25,7 @@ from typing import Any
 
 from .. import message
 from .. import outcome as outcomes
-from ..deaths import oom_kills, tell_death
+from ..deaths import oom_kills, process_born, tell_death
 from ..errors import WorkerDiedError
 from .child import Child
 from .signals import Terminated, signals
@@ -50,6 +50,7 @@ class Worker:
         self.name = f"{job}-r{restart}"  # a requeued job's worker has a name, and claims, of its own
         self.predecessors = [f"{job}-r{number}" for number in range(restart)]
         self.facts: dict[str, Any] = {"job": job, "worker": self.name, "host": outcomes.host_name(), "group": group}
+        self._me = {"pid": os.getpid(), "born": process_born(os.getpid())}
         with contextlib.suppress(OSError):
             self.facts["log"] = os.readlink("/proc/self/fd/1")
         self._words = 0
@@ -70,7 +71,7 @@ class Worker:
         if run["format"] != FORMAT or run["python"] != mine:
             self._say("left", reason="mismatch", python=mine, format=FORMAT)
             return
-        self._say("up", pid=os.getpid(), python=mine)
+        self._say("up", python=mine)
         for predecessor in self.predecessors:
             for task in self.spool.claims(predecessor):
                 self.spool.give_back(self.group, task, predecessor)
@@ -95,7 +96,7 @@ class Worker:
             # A task published before the pool could have read this word is ours still: look once more, then go.
             if (task := self._claim_any()) is None:
                 return
-            self._say("up", pid=os.getpid())
+            self._say("up")
             self._run(task)
 
     # --- finding work
@@ -193,7 +194,7 @@ class Worker:
 
     def _say(self, word: str, **facts: Any) -> None:
         self._words += 1
-        self.spool.say(self.name, self._words, word, {**self.facts, **facts})
+        self.spool.say(self.name, self._words, word, {**self.facts, **self._me, **facts})
 
 
 def _job_id(given: str) -> str:

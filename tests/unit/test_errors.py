@@ -33,7 +33,7 @@ def test_the_tree_in_the_docstring_is_the_tree() -> None:
     assert errors.__doc__
     drawn = dict(re.findall(r"[├└]── (\w+)(?: \((\w+)\))?", errors.__doc__))
     assert set(drawn) == {kind.__name__ for kind in CLASSES} - {"PoolError"}
-    builtin = {"ValueError", "TypeError", "RuntimeError", "OSError", "MemoryError"}
+    builtin = {"ValueError", "TypeError", "RuntimeError", "OSError", "MemoryError", "LookupError"}
     for name, base in drawn.items():
         kind = getattr(errors, name)
         assert (not base) or base in [parent.__name__ for parent in kind.__bases__]

@@ -45,7 +45,7 @@ def test_the_script_asks_for_what_was_given_and_nothing_else(tmp_path: Path, mon
         "array=0-1%2",
         "begin=now+1hour",
         "cpus-per-task=2",
-        "job-name=mine-run-name-1",
+        "job-name=mine-run-name",
         "mem=1536MB",
         "nodes=1",
         "open-mode=append",

@@ -19,7 +19,7 @@ from nornir_pools.cluster.spool import Spool
 @pytest.fixture
 def spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Spool]:
     monkeypatch.setattr(shared, "_store", None)
-    made = Spool.create(tmp_path / "run", {})
+    made = Spool.create(tmp_path / "run")
     yield made
     made.close()
 

@@ -19,7 +19,8 @@ import nornir_pools as pools
 from nornir_pools import SpoolError
 from nornir_pools.cluster import folder as folders
 from nornir_pools.cluster.folder import Folder, write_all
-from nornir_pools.cluster.spool import FORMAT, Spool, remove_old_runs, task_name, task_number
+from nornir_pools.cluster.places import remove_old_runs
+from nornir_pools.cluster.spool import FORMAT, Spool, task_name, task_number
 
 from .. import functions
 from .script import run_script
@@ -27,7 +28,8 @@ from .script import run_script
 
 @pytest.fixture
 def spool(tmp_path: Path) -> Iterator[Spool]:
-    made = Spool.create(tmp_path / "runs" / "run", {"pool": "p"})
+    made = Spool.create(tmp_path / "runs" / "run")
+    made.describe({"pool": "p"})
     yield made
     made.close()
 
@@ -56,7 +58,7 @@ def test_run_is_private_under_any_umask(tmp_path: Path) -> None:
     for mask in (0, 0o277):
         before = os.umask(mask)
         try:
-            Spool.create(tmp_path / f"run{mask}", {}).close()
+            Spool.create(tmp_path / f"run{mask}").close()
         finally:
             os.umask(before)
         assert (tmp_path / f"run{mask}").stat().st_mode & 0o777 == 0o700
@@ -64,14 +66,14 @@ def test_run_is_private_under_any_umask(tmp_path: Path) -> None:
 
 def test_existing_run_is_not_taken_over(spool: Spool) -> None:
     with pytest.raises(SpoolError, match="cannot be made: File exists"):
-        Spool.create(spool.path, {})
+        Spool.create(spool.path)
 
 
 def test_folder_that_cannot_be_made_is_named_with_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     path = tmp_path / "file" / "runs" / "run"
     with pytest.raises(SpoolError, match=r"cannot be made: Not a directory; .*NORNIR_POOLS_FOLDER") as caught:
-        Spool.create(path, {})
+        Spool.create(path)
     assert caught.value.folder == str(path)
     assert isinstance(caught.value, OSError)
 
@@ -108,7 +110,7 @@ def test_link_inside_is_not_followed(spool: Spool, tmp_path: Path) -> None:
 
 def test_closed_folder_frees_its_descriptors(tmp_path: Path) -> None:
     before = len(os.listdir("/proc/self/fd"))
-    made = Spool.create(tmp_path / "run", {})
+    made = Spool.create(tmp_path / "run")
     made.note(a=1)
     made.publish(1, task_name(1), [b"x"])
     made.keep("0000001.0.w", b"y")
@@ -249,7 +251,18 @@ def test_withdrawn_call_is_gone_and_a_claimed_one_is_not_withdrawn(spool: Spool)
     ((shard, _),) = list(spool.offers(1)[0])
     spool.claim(1, shard, task_name(2), "w")
     assert not spool.withdraw(1, task_name(2))
+    spool.drop(1, task_name(1))
     assert content(spool) == {"run.json", f"claimed/w/{task_name(2)}"}
+
+
+def test_withdrawn_call_that_was_not_dropped_can_wait_again(spool: Spool) -> None:
+    spool.publish(1, task_name(1), [b"x"])
+    assert spool.withdraw(1, task_name(1))
+    assert waiting(spool, 1) == 0
+    assert spool.withdrawn(1) == [task_name(1)]
+    spool.restore(1, task_name(1))
+    assert waiting(spool, 1) == 1
+    assert spool.withdrawn(1) == []
 
 
 def test_call_that_is_given_back_waits_again(spool: Spool) -> None:
@@ -378,7 +391,7 @@ def test_folder_for_runs_that_cannot_be_written_is_refused_when_the_pool_is_made
                 sys.exit("a pool was made")
             assert not pools.dictKnownPools
             try:
-                Spool.create(place / "run", {})
+                Spool.create(place / "run")
             except pools.SpoolError as error:
                 assert "Permission denied" in str(error), error
             else:
@@ -427,7 +440,7 @@ def test_pool_without_a_task_writes_nothing(tmp_path: Path) -> None:
 
 def test_runs_closed_more_than_14_days_ago_are_removed(tmp_path: Path) -> None:
     for name, days, last in (("old", 15, "closed"), ("open", 15, "task"), ("new", 13, "closed")):
-        spool = Spool.create(tmp_path / name, {})
+        spool = Spool.create(tmp_path / name)
         spool.note(t="task", n=1)
         spool.note(t=last)
         spool.close()

@@ -1,0 +1,148 @@
+"""What a run's journal tells: its tasks and jobs as the last process that held the run knew them."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from .. import errors
+from ..errors import PoolError
+from .spool import Spool, task_attempt
+
+__all__ = ["History", "PastJob", "PastTask", "Sending", "error_of", "read_history"]
+
+
+@dataclass
+class PastTask:
+    """A task of the run. At most one of `outcome`, `error` and `cancelled` says how it ended."""
+
+    number: int
+    name: str
+    group: int
+    command: Any = None
+    """The command of a command task."""
+    attempt: int = 0
+    retried: Counter[str] = field(default_factory=Counter)
+    tries: list[str] = field(default_factory=list)
+    outcome: dict[str, Any] | None = None
+    """Where its outcome is kept."""
+    error: dict[str, Any] | None = None
+    """With what it was given up."""
+    cancelled: bool = False
+
+    @property
+    def over(self) -> bool:
+        return self.outcome is not None or self.error is not None or self.cancelled
+
+
+@dataclass
+class PastJob:
+    """A job that had not ended, as far as the journal goes."""
+
+    id: str
+    group: int
+    since: float
+    """When it was sent, in seconds since the epoch."""
+    workers: list[str] = field(default_factory=list)
+    word: str = ""
+    """What its worker said last: up, idle, left."""
+    reason: str = ""
+    host: str = ""
+    log: str = ""
+    pid: int = 0
+    born: str = ""
+
+
+@dataclass
+class Sending:
+    """A submission; `answered`: its jobs are known, or it was refused."""
+
+    name: str
+    group: int
+    count: int
+    answered: bool = False
+
+
+@dataclass
+class History:
+    """All of it."""
+
+    groups: dict[int, dict[str, Any]] = field(default_factory=dict)
+    """The options of each group of tasks, as `Options.plain` gives them."""
+    tasks: dict[int, PastTask] = field(default_factory=dict)
+    jobs: dict[str, PastJob] = field(default_factory=dict)
+    sendings: dict[str, Sending] = field(default_factory=dict)
+    closed: bool = False
+
+    def _note_group(self, entry: dict[str, Any]) -> None:
+        self.groups[entry["n"]] = entry["options"]
+
+    def _note_task(self, entry: dict[str, Any]) -> None:
+        self.tasks[entry["n"]] = PastTask(entry["n"], entry["name"], entry["group"], entry.get("command"))
+
+    def _note_again(self, entry: dict[str, Any]) -> None:
+        task = self.tasks[entry["n"]]
+        task.attempt, task.group = task_attempt(entry["file"]), entry["group"]
+        task.retried[entry["cause"]] += 1
+        task.tries.append(entry["history"])
+
+    def _note_done(self, entry: dict[str, Any]) -> None:
+        self.tasks[entry["n"]].outcome = entry
+
+    def _note_given_up(self, entry: dict[str, Any]) -> None:
+        self.tasks[entry["n"]].error = entry
+
+    def _note_cancelled(self, entry: dict[str, Any]) -> None:
+        self.tasks[entry["n"]].cancelled = True
+
+    def _note_sending(self, entry: dict[str, Any]) -> None:
+        self.sendings[entry["name"]] = Sending(entry["name"], entry["group"], entry["count"])
+
+    def _note_refused(self, entry: dict[str, Any]) -> None:
+        self.sendings[entry["name"]].answered = True
+
+    def _note_jobs(self, entry: dict[str, Any]) -> None:
+        self.sendings[entry["name"]].answered = True
+        for job in entry["ids"]:
+            self._job(job, entry)
+
+    def _job(self, job: str, entry: dict[str, Any]) -> PastJob:
+        return self.jobs.setdefault(job, PastJob(job, entry["group"], entry["time"]))
+
+    def _note_word(self, entry: dict[str, Any]) -> None:
+        job = self._job(entry["job"], entry)
+        job.word, job.host, job.log, job.reason = entry["t"], entry["host"], entry["log"], entry.get("reason") or ""
+        if entry["worker"] not in job.workers:
+            job.workers.append(entry["worker"])
+        job.pid, job.born = entry["pid"], entry["born"]
+
+    _note_up = _note_idle = _note_left = _note_word
+
+    def _note_ended(self, entry: dict[str, Any]) -> None:
+        self.jobs.pop(entry["job"], None)
+
+    def _note_closed(self, entry: dict[str, Any]) -> None:
+        self.closed = True
+
+
+def read_history(spool: Spool) -> History:
+    """The history of a run, from its journal. Lines that a process had not written whole when it died do not count."""
+    history = History()
+    for line in spool.journal().splitlines():
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue
+        note = getattr(history, f"_note_{entry['t'].replace(' ', '_')}", None)
+        if note is not None:
+            note(entry)
+    return history
+
+
+def error_of(entry: dict[str, Any]) -> PoolError:
+    """The error that a task was given up with."""
+    kind = getattr(errors, entry["kind"])
+    error: PoolError = kind(entry["error"], **entry["parts"])
+    return error

@@ -1,0 +1,118 @@
+"""One run of a pool, held by this process: its folder, its journal, and the thread that watches it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import PoolError, PythonMismatchError, RunNotFoundError
+from ..outcome import Outcome
+from ..task import Task
+from .context import fingerprints
+from .history import History, read_history
+from .launcher import Launcher, LocalLauncher, SlurmLauncher
+from .lease import Lease
+from .places import note_run, remove_old_runs, warn_if_local
+from .shared import SharedStore
+from .spool import Spool
+from .watcher import Watcher
+
+if TYPE_CHECKING:
+    from .pool import ClusterPool
+
+__all__ = ["Run", "read_facts"]
+
+
+class Run:
+    """What a pool has on disk and in the scheduler. `finish` completes a task of the pool."""
+
+    def __init__(self, pool: ClusterPool, spool: Spool, lease: Lease, finish: Callable[[Task, Outcome | None], None]) -> None:
+        self.spool = spool
+        self.store = SharedStore(spool, "pool")
+        self._context: tuple[bytes, str] = (b"", "")
+        kind: Callable[..., Launcher] = SlurmLauncher if pool.executor == "slurm" else LocalLauncher
+        launcher = kind(spool.path, pool.environment)
+        self.watcher = Watcher(pool.name, spool, lease, launcher, pool.num_threads, finish, keep_all=pool.options.keep == "all")
+
+    @classmethod
+    def create(cls, pool: ClusterPool, folder: Path, finish: Callable[[Task, Outcome | None], None]) -> Run:
+        """Begin a run of the pool in a new folder."""
+        name = re.sub(r"[^A-Za-z0-9_.-]+", "-", pool.name).strip("-.")[:60] or "pool"
+        path = folder / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
+        if pool.executor == "slurm":
+            warn_if_local(path)
+        spool = Spool.create(path)
+        lease = Lease(spool)
+        lease.take()
+        # The file that makes the folder a run is written last: whoever finds it finds all that belongs to a run.
+        spool.describe(
+            {
+                "pool": pool.name,
+                "python": "{}.{}".format(*sys.version_info),
+                "host": os.uname().nodename,
+                "pid": os.getpid(),
+                "started": time.time(),
+                "environment": fingerprints(pool.environment),
+                "executor": pool.executor,
+                "num_threads": pool.num_threads,
+                "options": pool.options.plain(),
+            }
+        )
+        note_run(path)
+        remove_old_runs(folder)
+        run = cls(pool, spool, lease, finish)
+        run.watcher.start()
+        return run
+
+    @classmethod
+    def reopen(cls, pool: ClusterPool, spool: Spool, finish: Callable[[Task, Outcome | None], None]) -> tuple[Run, History]:
+        """Become the holder of a run that another process has left; its watcher is not started yet.
+
+        Raises RunBusyError if a live process holds it, RunNotFoundError if it was closed.
+        """
+        lease = Lease(spool)
+        lease.take()
+        try:
+            history = read_history(spool)
+            if history.closed:
+                raise RunNotFoundError(f"the run {spool.path.name} was closed: its values are gone")
+            spool.resume()
+            run = cls(pool, spool, lease, finish)
+            run.watcher.supply.restore(history)
+        except BaseException:
+            lease.release()
+            raise
+        return run, history
+
+    def context(self, context: bytes) -> str:
+        """Where the context of a task is stored; most tasks have the one of the task before."""
+        if self._context[0] is not context:
+            self._context = (context, self.store.put(context))
+        return self._context[1]
+
+    def share_buffer(self, buffer: memoryview) -> str:
+        """Where a large read-only array is stored, once for all tasks it is given to."""
+        return self.store.put(buffer)
+
+
+def read_facts(spool: Spool) -> dict[str, Any]:
+    """What a run says of itself. Raises PoolError if this process cannot take it over."""
+    facts: dict[str, Any] = json.loads(spool.read("run.json"))
+    mine = "{}.{}".format(*sys.version_info)
+    if facts["python"] != mine:
+        raise PythonMismatchError(
+            f"the run {spool.path.name} was begun with Python {facts['python']}, and this is {mine}: pickles cannot be "
+            f"exchanged between them; attach with Python {facts['python']}"
+        )
+    if facts["executor"] == "local" and facts["host"] != os.uname().nodename:
+        raise PoolError(
+            f"the jobs of the run {spool.path.name} are processes of the machine {facts['host']}: attach to it there"
+        )
+    return facts

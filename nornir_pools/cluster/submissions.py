@@ -1,0 +1,101 @@
+"""Sending jobs: what is sent is journalled first, and what the scheduler says to it decides what is done next."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import time
+
+from . import slurm
+from .history import History
+from .jobs import Group, Job
+from .launcher import Launcher
+from .ledger import Ledger
+from .obituary import refusal
+from .spool import Spool
+from .talker import Answer, Talker
+
+__all__ = ["Submissions"]
+
+logger = logging.getLogger("nornir_pools")
+
+GIVE_UP_SUBMITTING = 240.0  # seconds of refusals because the scheduler is busy or away
+
+
+class Submissions:
+    """The submissions of one run; the jobs they lead to come into `jobs`."""
+
+    def __init__(
+        self, pool: str, spool: Spool, launcher: Launcher, talker: Talker, ledger: Ledger, jobs: dict[str, Job]
+    ) -> None:
+        self._pool = pool
+        self._spool = spool
+        self._launcher = launcher
+        self._talker = talker
+        self._ledger = ledger
+        self._jobs = jobs
+        self._count = 0
+
+    def restore(self, history: History) -> None:
+        """Go on where another process has stopped; it may have died while sbatch's answer was on its way."""
+        self._count = len(history.sendings)
+        for sending in history.sendings.values():
+            if not sending.answered:
+                group = self._ledger.groups[sending.group]
+                group.launching += sending.count
+                self._talker.ask(functools.partial(self._find, sending.name, group))
+
+    def _find(self, name: str, group: Group) -> Answer:
+        try:
+            ids = self._launcher.find(name)
+        except slurm.SlurmError as error:
+            logger.info("pool %r: whether SLURM has taken the jobs %s is not known: %s", self._pool, name, error)
+            ids = []
+        return lambda: self._started(group, name, ids)
+
+    def send(self, group: Group, count: int) -> None:
+        """Have so many jobs sent for a group."""
+        self._count += 1
+        name = f"{self._spool.path.name}-{self._count}"
+        # Journalled first: if this process dies before it has sbatch's answer, the jobs can be found by their name.
+        self._spool.note(t="sending", name=name, group=group.number, count=count)
+        group.launching = count
+        group.not_before = time.monotonic() + 1.0
+
+        def order() -> Answer:
+            try:
+                ids = self._launcher.start(group.options, group.number, count, name)
+            except Exception as error:
+                text = str(error)
+                return lambda: self._refused(group, name, count, text)
+            return lambda: self._started(group, name, ids)
+
+        self._talker.ask(order)
+
+    def _started(self, group: Group, name: str, ids: list[str]) -> None:
+        group.launching = 0
+        group.refused_since = None
+        self._spool.note(t="jobs", name=name, group=group.number, ids=ids)
+        for job in ids:
+            self._jobs.setdefault(job, Job(job, group.number, log=self._spool.log_path(f"{job}.log")))
+
+    def _refused(self, group: Group, name: str, count: int, text: str) -> None:
+        """sbatch has said no: try again later with fewer, or fail the tasks that it was for."""
+        group.launching = 0
+        self._spool.note(t="refused", name=name, text=text)
+        now = time.monotonic()
+        kind = slurm.is_transient(text)
+        group.refused_since = group.refused_since or now
+        if kind == "limit":
+            group.smaller = max(1, count // 2)
+            group.not_before = now + (1.0 if count > 1 else 10.0)
+        elif kind == "busy" and now - group.refused_since < GIVE_UP_SUBMITTING:
+            group.not_before = now + 5.0
+        else:
+            if any(job.live for job in self._jobs.values() if job.group == group.number):
+                group.not_before = now + 60.0  # the jobs there are will do
+            else:
+                self._ledger.fail_waiting(group, refusal(self._pool, text))
+        if not group.said:
+            group.said = True
+            logger.warning("pool %r: SLURM did not take %d jobs: %s", self._pool, count, text)
