@@ -24,7 +24,7 @@ REQUIRE_SLURM = bool(os.environ.get("NORNIR_POOLS_REQUIRE_SLURM"))
 def pytest_configure() -> None:
     """Tests begin without settings of whoever runs them. (Not at import: tasks import this module, too, inside jobs.)"""
     for name in list(os.environ):
-        if name.startswith(_SCRUBBED) and name != "SLURM_CONF":
+        if name.startswith(_SCRUBBED) and name != "SLURM_CONF" and not name.startswith("NORNIR_TEST_"):
             del os.environ[name]
     # A runner may have started us in the background, where SIGINT is ignored, and so it would be in what tests start.
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -20,7 +20,7 @@ from nornir_pools.cluster.pool import ClusterPool
 from ..conftest import until
 from ..lab import Slurm
 
-SECONDS = float(os.environ.get("NORNIR_CHAOS_SECONDS", "40"))
+SECONDS = float(os.environ.get("NORNIR_TEST_CHAOS_SECONDS", "40"))
 # What may become of a task whose job or process is taken away; anything else is wrong.
 RIGHT_ERRORS = (pools.JobCancelledError, pools.WorkerDiedError)
 
