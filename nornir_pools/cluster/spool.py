@@ -21,6 +21,7 @@ shown it: over NFS, a name that was looked for too early stays invisible for up 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -251,10 +252,23 @@ class Spool(Folder):
         self.make_folder(folder)
         return self.move(f"claimed/{worker}/{claim}", f"{folder}/{task}")
 
+    def over(self) -> set[int]:
+        """The numbers of the tasks that are over: an outcome is in the inbox, or the journal has their end."""
+        answered = {task_number(name) for name in self.names("inbox") if not name.startswith("+")}
+        ends = (b'"t": "done"', b'"t": "given up"', b'"t": "cancelled"')
+        lines = [line for line in self.journal().splitlines() if any(end in line for end in ends)]
+        with contextlib.suppress(ValueError):  # the last one may be half written
+            answered.update(json.loads(line)["n"] for line in lines)
+        return answered
+
+    def drop_claim(self, task: str, worker: str) -> None:
+        """Forget a claim: the call is not to be run."""
+        self.remove(f"claimed/{worker}/{task}")
+
     def deliver(self, draft: str, task: str, worker: str) -> None:
         """Publish the outcome of a claimed call; only then is the claim over."""
         os.rename(draft, f"inbox/{task}.{worker}", src_dir_fd=self._fd, dst_dir_fd=self._fd)
-        self.remove(f"claimed/{worker}/{task}")
+        self.drop_claim(task, worker)
 
     def say(self, worker: str, number: int, word: str, facts: dict[str, Any]) -> None:
         """Tell the pool about this worker; `number` orders its words."""

@@ -29,7 +29,7 @@ from ..deaths import oom_kills, process_born, tell_death
 from ..errors import WorkerDiedError
 from .child import Child
 from .signals import Terminated, signals
-from .spool import FORMAT, Spool
+from .spool import FORMAT, Spool, task_number
 
 __all__ = ["Worker", "main"]
 
@@ -72,9 +72,7 @@ class Worker:
             self._say("left", reason="mismatch", python=mine, format=FORMAT)
             return
         self._say("up", python=mine)
-        for predecessor in self.predecessors:
-            for task in self.spool.claims(predecessor):
-                self.spool.give_back(self.group, task, predecessor)
+        self._give_back_claims_of_predecessors()
         try:
             self._serve_tasks()
         except Terminated:
@@ -82,6 +80,16 @@ class Worker:
         finally:
             if self._child is not None:
                 self._child.end()
+
+    def _give_back_claims_of_predecessors(self) -> None:
+        """This job was requeued: what it had claimed before waits again, unless its end came just before that of the job."""
+        claims = [(worker, task) for worker in self.predecessors for task in self.spool.claims(worker)]
+        over = self.spool.over() if claims else set()
+        for worker, task in claims:
+            if task_number(task) in over:
+                self.spool.drop_claim(task, worker)
+            else:
+                self.spool.give_back(self.group, task, worker)
 
     def _serve_tasks(self) -> None:
         while True:
