@@ -211,7 +211,7 @@ def test_no_path_of_one_machine_is_mentioned() -> None:
 
 
 def test_import_loads_nothing_heavy() -> None:
-    heavy = ("submitit", "numpy", "rich", "cloudpickle", "asyncio", "platformdirs", "nornir_pools.cluster.launcher")
+    heavy = ("submitit", "numpy", "rich", "cloudpickle", "asyncio", "platformdirs", "filelock", "nornir_pools.cluster.launcher")
     program = f"import sys, nornir_pools; print([name for name in {heavy!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -59,14 +59,23 @@ def run_script(text: str, folder: Path, **variables: str) -> subprocess.Complete
     )
 
 
-def test_every_python_block_with_output_prints_it(tmp_path: Path) -> None:
-    assert len(blocks("python")) >= 1
-    for number, (language, content) in enumerate(BLOCKS):
-        if language == "python":
-            done = run_script(content, tmp_path)
-            assert (done.returncode, done.stderr) == (0, "")
-            if BLOCKS[number + 1][0] == "text":
-                assert done.stdout == BLOCKS[number + 1][1]
+def test_the_example_prints_what_is_shown(tmp_path: Path) -> None:
+    done = run_script(EXAMPLE, tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, OUTPUT, "")
+
+
+def test_the_run_of_the_example_is_found_when_its_script_was_killed(tmp_path: Path) -> None:
+    start, _, _ = on_cluster().partition("for task in tasks:")
+    killed = run_script(
+        f"{start}\nimport os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n", tmp_path, NORNIR_POOLS_EXECUTOR="local"
+    )
+    assert killed.returncode == -9
+    (again,) = [content for content in blocks("python") if "attach" in content]
+    done = run_script(again, tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    first, *lines = done.stdout.splitlines()
+    assert re.fullmatch(r"tiles-[\w-]+ left", first)
+    assert lines == ["tile 0 15.0", "tile 1 40.0", "tile 2 this tile is empty", "count 2", ""]
 
 
 @pytest.mark.parametrize("executor", ["local", "debug"])
