@@ -34,6 +34,8 @@ __all__ = ["ClusterPool"]
 
 logger = logging.getLogger("nornir_pools")
 
+_LARGE_CALL = 100_000_000  # bytes
+
 
 class ClusterPool(PoolBase):
     """Runs calls and commands as jobs of a SLURM cluster, or as processes of this machine where there is none.
@@ -57,6 +59,7 @@ class ClusterPool(PoolBase):
         self._context = ContextReader(os.environ)
         self._folder = Path() if self.executor == "debug" else runs_folder(self.options)
         self._numbers = itertools.count(1)
+        self._told_size = False
         self._places: dict[int, int] = {}  # task id -> its number in the run
         self._start_lock = threading.Lock()  # guards the making of the run: the first task may come from several threads
 
@@ -118,6 +121,7 @@ class ClusterPool(PoolBase):
         group = run.watcher.ledger.group_for(self.options.with_task(task.options) if task.options else self.options)
         header = {"name": task.name, "context": run.context(self._context.read())}
         parts = message.pack(header, dump_call(task, run.store.argument), run.share_buffer)
+        self._warn_of_size(task, sum(map(len, parts)))
         number = next(self._numbers)
         self._places[task.task_id] = number
         # Registered and journalled before it can be claimed: an outcome finds its task.
@@ -129,6 +133,17 @@ class ClusterPool(PoolBase):
                 run.spool.withdraw(group.number, task_name(number))
             run.watcher.ledger.cancel(number)
             raise
+
+    def _warn_of_size(self, task: Task, size: int) -> None:
+        if size >= _LARGE_CALL and not self._told_size:
+            self._told_size = True
+            logger.warning(
+                "task %r of pool %r: its arguments take %.0f MB, which are written for each such task; pass a path, or what "
+                "pool.share(value) gives, which is written once",
+                task.name,
+                self.name,
+                size / 1e6,
+            )
 
     def _started(self) -> Run:
         """The run, made when it is first needed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import mmap
 import threading
 from typing import Any
@@ -12,6 +13,9 @@ from .spool import Spool
 
 __all__ = ["Shared", "SharedStore", "use_store"]
 
+logger = logging.getLogger("nornir_pools")
+
+_HUGE = 500_000_000  # bytes: writing it takes seconds that somebody will wonder about
 _LARGE = 1 << 16  # bytes: an argument of type bytes is shared from this size on
 
 _store: SharedStore | None = None  # in a worker: where `Shared` values are read from
@@ -61,9 +65,18 @@ class SharedStore:
         name = digest.hexdigest()
         with self._lock:
             if name not in self._known:
+                self._warn_of_size(sum(map(len, parts)))
                 self._spool.write(f"shared/{name}", parts, self._who)
                 self._known.add(name)
         return name
+
+    def _warn_of_size(self, size: int) -> None:
+        if size >= _HUGE:
+            logger.warning(
+                "run %s: a value of %.1f GB is written to the run's folder, once for all tasks that use it",
+                self._spool.path.name,
+                size / 1e9,
+            )
 
     def share(self, value: Any) -> Shared:
         """Store a value as it is now."""

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import nornir_pools as pools
+from nornir_pools.cluster import pool as cluster_pool
 
 from .. import functions
 
@@ -119,3 +120,14 @@ def test_a_wrong_option_changes_nothing_and_says_what_is_right(options: dict[str
         pools.GetClusterPool("wrong", **options)
     assert not pools.dictKnownPools
     assert list(Path.cwd().iterdir()) == []
+
+
+def test_a_call_with_large_arguments_is_told_with_its_size_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(cluster_pool, "_LARGE_CALL", 1_000_000)
+    pool = pools.GetClusterPool("large", 1, executor="local")
+    sizes = [pool.add_task(f"part {n}", len, ["x" * 2_000_000]) for n in range(2)]
+    assert [task.wait_return(50) for task in sizes] == [1, 1]
+    (text,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert text.startswith("task 'part 0' of pool 'large': its arguments take 2 MB, which are written for each such task; pass")

@@ -39,6 +39,18 @@ def submit(*words: str) -> str:
     return done.stdout.strip()
 
 
+def test_the_template_is_one_that_sbatch_takes(slurm: Slurm) -> None:
+    template = ROOT / "slurm" / "driver.sbatch"
+    text = template.read_bytes()
+    assert b"\r" not in text
+    first, *rest = text.decode().splitlines()
+    assert first.startswith("#!")
+    directives = [number for number, line in enumerate(rest) if line.startswith("#SBATCH ")]
+    assert directives == list(range(len(directives)))
+    assert len(directives) >= 5
+    slurm.run("sbatch", "--test-only", "--mem=500M", "--time=10", str(template), "script.py")
+
+
 def lines(name: str) -> list[str]:
     return Path(name).read_text().split() if Path(name).exists() else []
 

@@ -31,6 +31,17 @@ def test_equal_bytes_are_written_once(spool: Spool) -> None:
     assert bytes(store.read(store.put(b"abc"))) == b"abc"
 
 
+def test_a_huge_value_is_told_with_its_size_once(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(shared, "_HUGE", 100_000_000)
+    store = SharedStore(spool, "pool")
+    for _ in range(2):
+        store.argument(bytes(100_000_000))
+    (record,) = caplog.records
+    assert record.getMessage() == "run run: a value of 0.1 GB is written to the run's folder, once for all tasks that use it"
+
+
 def test_threads_that_store_the_same_write_it_once(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
     store = SharedStore(spool, "pool")
     written: list[str] = []
