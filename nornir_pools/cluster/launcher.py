@@ -113,10 +113,13 @@ class _Executor(submitit.SlurmExecutor):
         }
         prefix = parameters.pop("job_name", None)
         parameters["job_name"] = f"{prefix}-{name}" if prefix else name
+        more = dict(parameters.get("additional_parameters") or {})
         parameters["additional_parameters"] = {
             "output": "%A_%a.log",
             "signal": "CONT@1",  # in place of submitit's USR2, which ends programs that do not expect it
-            **dict(parameters.get("additional_parameters") or {}),
+            # A preempted job comes back even if there is no script any more to send another.
+            **({} if "no-requeue" in more else {"requeue": True}),
+            **more,
         }
         return parameters
 

@@ -205,6 +205,23 @@ def test_jobs_whose_submission_was_not_answered_yet_are_found(slurm: Slurm, tmp_
     until(lambda: not slurm.jobs(), "jobs are left", 20)
 
 
+@pytest.mark.slurm
+def test_a_preempted_job_comes_back_without_its_script(slurm: Slurm) -> None:
+    options = 'pool = pool.with_options(slurm_nodelist="n2", slurm_exclusive=True)\n'
+    body = 'pool.add_task("preempted", functions.touch_and_wait, "mark", "go", 7)\n'
+    run_and_die("slurm", options + body + "while not os.path.exists('mark'): time.sleep(0.01)")
+    (job,) = slurm.jobs()
+    Path("mark").unlink()
+    slurm.run("sbatch", "-p", "urgent", "-w", "n2", "--exclusive", "-o", "/dev/null", "--wrap", "sleep 2")
+    until(Path("mark").exists, "it does not come back", 90)
+    assert job in slurm.jobs()
+    pool = pools.attach("work")
+    Path("go").touch()
+    assert by_name(pool)["preempted"].wait_return(40) == 7
+    pool.shutdown()
+    until(lambda: not slurm.jobs(), "jobs are left", 20)
+
+
 # --- on this machine only: what the scheduler has no part in
 
 

@@ -51,6 +51,7 @@ def test_the_script_asks_for_what_was_given_and_nothing_else(tmp_path: Path, mon
         "open-mode=append",
         "output=%A_%a.log",
         "partition=short",
+        "requeue",
         "signal=CONT@1",
     ]
     assert "module load gcc" in lines
