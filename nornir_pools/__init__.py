@@ -63,6 +63,7 @@ from .errors import (
     TaskExitError,
     TaskInterruptedError,
     WorkerDiedError,
+    WorkerOutOfMemoryError,
 )
 from .task import CommandTask, Task
 
@@ -117,6 +118,7 @@ __all__ = [
     "WaitOnProcessPools",
     "WaitOnThreadPools",
     "WorkerDiedError",
+    "WorkerOutOfMemoryError",
     "__version__",
     "_pool_kind",
     "as_completed",

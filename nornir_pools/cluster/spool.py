@@ -120,6 +120,10 @@ class Spool(Folder):
         self.remove(draft)
         return True
 
+    def drop_claim(self, worker: str, task: str) -> None:
+        """A claimed call is over."""
+        self.remove(f"claimed/{worker}/{task}")
+
     def keep(self, name: str, data: Buffer) -> dict[str, Any]:
         """Move an outcome out of the inbox to where it stays until the run is closed; returns where, for the journal.
 
@@ -193,10 +197,15 @@ class Spool(Folder):
         self.make_folder(folder)
         return self.move(f"claimed/{worker}/{claim}", f"{folder}/{task}")
 
-    def deliver(self, draft: str, task: str, worker: str) -> None:
-        """Publish the outcome of a claimed call; only then is the claim over."""
+    def deliver(self, draft: str, task: str, worker: str, *, keep_claim: bool = False) -> None:
+        """Publish the outcome of a claimed call; only then is the claim over (with `keep_claim`, the pool decides)."""
         os.rename(draft, f"inbox/{task}.{worker}", src_dir_fd=self._fd, dst_dir_fd=self._fd)
-        self.remove(f"claimed/{worker}/{task}")
+        if not keep_claim:
+            self.drop_claim(worker, task)
+
+    def answers(self) -> set[str]:
+        """The outcomes (TASK.WORKER) that the pool has not taken in."""
+        return {name for name in self.names("inbox") if not name.startswith("+")}
 
     def say(self, worker: str, number: int, word: str, facts: dict[str, Any]) -> None:
         """Tell the pool about this worker; `number` orders its words."""
