@@ -66,6 +66,7 @@ from .errors import (
     TaskExitError,
     TaskInterruptedError,
     WorkerDiedError,
+    WorkerOutOfMemoryError,
 )
 from .task import CommandTask, Task
 
@@ -122,6 +123,7 @@ __all__ = [
     "WaitOnProcessPools",
     "WaitOnThreadPools",
     "WorkerDiedError",
+    "WorkerOutOfMemoryError",
     "__version__",
     "_pool_kind",
     "as_completed",

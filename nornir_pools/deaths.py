@@ -1,18 +1,34 @@
-"""Whether a process is alive, and how it died, in words."""
+"""Whether a process is alive; how one died: the words for it, and the error."""
 
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["is_alive", "oom_kills", "process_born", "tell_death"]
+from .errors import WorkerDiedError, WorkerOutOfMemoryError
+
+__all__ = ["death_error", "is_alive", "memory_limit", "oom_kills", "process_born", "tell_death"]
+
+_NO_LIMIT = 1 << 60  # bytes: version 1 of cgroups writes a number near 2**63 where there is no limit
 
 
-def tell_death(exitcode: int, oom_before: int = 0) -> str:
-    """A clause such as "was killed by SIGKILL: out of memory" for an exit status (minus the signal's number).
+def death_error(what: str, exitcode: int, oom_before: int = 0, after: str = "", peak: int = 0) -> WorkerDiedError:
+    """The error for a task whose process, `what`, has died with this exit status (minus the signal's number).
 
-    `oom_before`: what `oom_kills` gave while the process still ran.
+    `oom_before`: what `oom_kills` gave while the process still ran; `peak`: the most bytes it has used, if that is known;
+    `after` ends the message.
     """
+    out_of_memory = _is_out_of_memory(exitcode, oom_before)
+    asked = memory_limit() if out_of_memory else 0
+    message = f"{what} {tell_death(exitcode, oom_before, peak, asked)}{after}"
+    if out_of_memory:
+        return WorkerOutOfMemoryError(message, exitcode=exitcode, memory=peak, memory_asked=asked)
+    return WorkerDiedError(message, exitcode=exitcode)
+
+
+def tell_death(exitcode: int, oom_before: int = 0, peak: int = 0, asked: int = 0) -> str:
+    """A clause such as "was killed by SIGKILL: out of memory", in the terms of `death_error`."""
     if exitcode >= 0:
         return f"ended by itself with exit status {exitcode}"
     try:
@@ -21,31 +37,53 @@ def tell_death(exitcode: int, oom_before: int = 0) -> str:
         name = f"signal {-exitcode}"
     if exitcode != -getattr(signal, "SIGKILL", 9):
         return f"was ended by {name}"
-    if oom_kills() > oom_before:
-        return f"was killed by {name}: out of memory, says the kernel; give the task more memory"
+    if _is_out_of_memory(exitcode, oom_before):
+        known = [f"it used {peak / 1e6:.0f} MB"] if peak else []
+        known += [f"the limit is {asked / 1e6:.0f} MB"] if asked else []
+        facts = f" ({', '.join(known)})" if known else ""
+        return f"was killed by {name}: out of memory, says the kernel{facts}; give the task more memory"
     return f"was killed by {name} (by somebody, or for want of memory: look at the kernel's log)"
+
+
+def _is_out_of_memory(exitcode: int, oom_before: int) -> bool:
+    return exitcode == -getattr(signal, "SIGKILL", 9) and oom_kills() > oom_before
 
 
 def oom_kills() -> int:
     """How many processes the kernel has killed in this process's memory cgroup for want of memory; 0 if it does not say."""
-    try:
-        lines = Path("/proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        return 0
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if controllers == "":  # cgroup v2
-            file = Path(f"/sys/fs/cgroup{path}/memory.events")
-        elif "memory" in controllers.split(","):
-            file = Path(f"/sys/fs/cgroup/memory{path}/memory.oom_control")
-        else:
-            continue
+    for version, folder in _memory_cgroups():
         try:
-            counts = dict(row.split(" ", 1) for row in file.read_text().splitlines())
-            return int(counts.get("oom_kill", 0))
+            file = folder / ("memory.events" if version == 2 else "memory.oom_control")
+            return int(dict(row.split(" ", 1) for row in file.read_text().splitlines()).get("oom_kill", 0))
         except (OSError, ValueError):
             continue
     return 0
+
+
+def memory_limit() -> int:
+    """The bytes that this process and all others of its job may use; 0 if there is no limit, or nobody says."""
+    limits = [_NO_LIMIT]
+    for version, folder in _memory_cgroups():
+        for place in (folder, *folder.parents):  # the limit may stand at any level
+            try:
+                limits.append(int((place / ("memory.max" if version == 2 else "memory.limit_in_bytes")).read_text()))
+            except (OSError, ValueError):  # outside of the hierarchy, or "max"
+                continue
+    return min(limits) if min(limits) < _NO_LIMIT else 0
+
+
+def _memory_cgroups() -> Iterator[tuple[int, Path]]:
+    """This process's cgroups that may count memory, with the version of each."""
+    try:
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            yield 2, Path(f"/sys/fs/cgroup{path}")
+        elif "memory" in controllers.split(","):
+            yield 1, Path(f"/sys/fs/cgroup/memory{path}")
 
 
 def process_born(pid: int) -> str:

@@ -13,6 +13,7 @@
     ├── CommandError (RuntimeError)         a command was killed by a signal
     │   └── CommandStartError (OSError)     ... or could not be started
     ├── WorkerDiedError (RuntimeError)      the process running the task died
+    │   └── WorkerOutOfMemoryError (MemoryError)  ... by the kernel's hand, for want of memory
     ├── SubmissionError (RuntimeError)      the scheduler refused the job
     ├── SpoolError (OSError)                the run's folder cannot be used
     ├── RunBusyError (RuntimeError)         another process holds the run
@@ -59,6 +60,7 @@ __all__ = [
     "TaskExitError",
     "TaskInterruptedError",
     "WorkerDiedError",
+    "WorkerOutOfMemoryError",
 ]
 
 
@@ -127,6 +129,16 @@ class WorkerDiedError(PoolError, RuntimeError):
     tries: tuple[str, ...] = ()
 
 
+class WorkerOutOfMemoryError(WorkerDiedError, MemoryError):
+    """The kernel killed the process for want of memory: it used `memory` bytes of `memory_asked` (0: not known).
+
+    Give the task more with ``with_options(mem_gb=…)``.
+    """
+
+    memory: int = 0
+    memory_asked: int = 0
+
+
 class SubmissionError(PoolError, RuntimeError):
     """The scheduler refused the job; the message holds its own words."""
 
@@ -170,7 +182,13 @@ class JobTimeoutError(JobError):
 
 
 class JobOutOfMemoryError(JobError, MemoryError):
-    """The job used more memory than it had asked for. Give the task more with ``with_options(mem_gb=…)``."""
+    """The job used more memory, `memory` bytes, than the `memory_asked` for (0: not known).
+
+    Give the task more with ``with_options(mem_gb=…)``.
+    """
+
+    memory: int = 0
+    memory_asked: int = 0
 
 
 class JobCancelledError(JobError):

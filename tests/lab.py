@@ -30,6 +30,17 @@ class Slurm:
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=self.environment(), check=True)
         return done.stdout
 
+    @property
+    def lab(self) -> Path | None:
+        """The lab's folder, if this SLURM is a lab of root's that this process may handle."""
+        folder = Path(self.conf).parents[1] if self.conf else Path("/")
+        return folder if (folder / "options").is_file() and os.geteuid() == 0 else None
+
+    def daemon(self, *words: str) -> None:
+        """Have ``slurm/lab/daemon`` end or start a daemon."""
+        command = [str(LAB / "daemon"), "--dir", str(self.lab), *words]
+        subprocess.run(command, timeout=60, check=True, stdin=subprocess.DEVNULL, capture_output=True)
+
     def environment(self) -> dict[str, str]:
         """The environment in which SLURM commands work."""
         return {**os.environ, **({"SLURM_CONF": self.conf} if self.conf else {})}

@@ -82,10 +82,14 @@ class Child:
         return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
     def end(self) -> int:
-        """Reap the child, end what is left of its group, and return its exit status (minus the signal's number)."""
+        """Reap the child, end what is left of its group, and return its exit status (minus the signal's number).
+
+        From then on `peak` is the most bytes that it, or anything that it has waited for, has used.
+        """
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
-        _, status = os.waitpid(self.pid, 0)
+        _, status, used = os.wait4(self.pid, 0)
+        self.peak = used.ru_maxrss * 1024
         os.close(self._orders)
         os.close(self._reports)
         return os.waitstatus_to_exitcode(status)

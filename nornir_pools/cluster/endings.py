@@ -6,7 +6,9 @@ import logging
 from collections.abc import Mapping
 from dataclasses import replace
 
-from ..errors import JobError, JobTimeoutError, WorkerDiedError
+from ..errors import JobError, JobTimeoutError, WorkerDiedError, WorkerOutOfMemoryError
+from ..options import Options
+from ..outcome import Outcome
 from . import slurm
 from .jobs import FRUITLESS, Job
 from .ledger import Entry, Ledger
@@ -50,7 +52,6 @@ class Endings:
         """Try the task again or give it up."""
         error = job_error(self._pool, entry.task.name, job, ending)
         cause = cause_of(error)
-        claim = entry.file
         entry.history.append(
             f"try {entry.attempt + 1}, job {job.id} on {job.host or 'an unknown node'}: {ending.state or cause}"
         )
@@ -60,13 +61,41 @@ class Endings:
         else:
             again = next_options(entry.group.options, cause, entry.retried[cause])
             if again is None:
-                self._ledger.give_up(entry.number, self._with_history(error, entry))
+                _add_history(error, entry)
+                self._ledger.give_up(entry.number, error)
                 return
             options = again
-        group = self._ledger.group_for(options)
         # If the claim is gone, its worker has been started once more by the scheduler and has given it back by itself.
-        if not self._spool.try_again(worker, claim, group.number, task_name(entry.number, entry.attempt + 1)):
-            return
+        self._try_again(entry, worker, options, cause, job.id)
+
+    def see_to_death(self, entry: Entry, outcome: Outcome) -> bool:
+        """The kernel has killed a task's process for want of memory; returns whether the task is tried again.
+
+        If it is not, this outcome is the task's, and its error tells what was tried.
+        """
+        facts, error = outcome.facts, outcome.error
+        cause = facts["cause"]
+        known = slurm.Ending("OUT_OF_MEMORY")
+        if isinstance(error, WorkerOutOfMemoryError):
+            known = replace(known, memory=error.memory, memory_asked=error.memory_asked)
+        entry.history.append(f"try {entry.attempt + 1}, job {facts['job']} on {facts['host']}: {known}")
+        options = next_options(entry.group.options, cause, entry.retried[cause])
+        if options is not None and self._try_again(entry, facts["worker"], options, cause, facts["job"]):
+            return True
+        self._spool.drop_claim(facts["worker"], entry.file)
+        if isinstance(error, WorkerDiedError):
+            _add_history(error, entry)
+        return False
+
+    def _try_again(self, entry: Entry, worker: str, options: Options, cause: str, job: str) -> bool:
+        """Let a call that was claimed wait again, for a job with these options; False if its claim is not there."""
+        group = self._ledger.group_for(options)
+        if not self._spool.try_again(worker, entry.file, group.number, task_name(entry.number, entry.attempt + 1)):
+            return False
+        before = entry.group.options.job
+        changed = {name: value for name, value in options.job.items() if before.get(name) != value}
+        if changed:
+            entry.history[-1] += "; then with " + ", ".join(f"{name}={value}" for name, value in changed.items())
         entry.retried[cause] += 1
         self._ledger.again(entry, group)
         self._spool.note(
@@ -74,18 +103,12 @@ class Endings:
             n=entry.number,
             file=entry.file,
             cause=cause,
-            job=job.id,
+            job=job,
             group=group.number,
             history=entry.history[-1],
         )
         logger.info("pool %r: task %r is tried again: %s", self._pool, entry.task.name, entry.history[-1])
-
-    def _with_history(self, error: JobError | WorkerDiedError, entry: Entry) -> JobError | WorkerDiedError:
-        if len(entry.history) > 1:
-            tries = "\n  ".join(entry.history)
-            error.args = (f"{error.args[0]}\nit was tried {len(entry.history)} times:\n  {tries}",)
-        error.tries = tuple(entry.history)
-        return error
+        return True
 
     def _note_fruitless(self, job: Job, ending: slurm.Ending) -> None:
         """A job has ended and no task was ever done in it."""
@@ -98,3 +121,11 @@ class Endings:
         if group.fruitless >= FRUITLESS and not any(other.live for other in self._jobs.values() if other.group == job.group):
             self._ledger.fail_waiting(group, error)
             group.fruitless = 0  # tasks that are added from now on have a chance of their own
+
+
+def _add_history(error: JobError | WorkerDiedError, entry: Entry) -> None:
+    """Let the error tell what was tried."""
+    if len(entry.history) > 1:
+        tries = "\n  ".join(entry.history)
+        error.args = (f"{error.args[0]}\nit was tried {len(entry.history)} times:\n  {tries}",)
+    error.tries = tuple(entry.history)

@@ -49,6 +49,7 @@ def job_error(pool: str, task: str, job: Job, ending: slurm.Ending) -> JobError 
         job_id=job.id,
         state=ending.state,
         log=job.log,
+        **({"memory": ending.memory, "memory_asked": ending.memory_asked} if kind is JobOutOfMemoryError else {}),
     )
 
 

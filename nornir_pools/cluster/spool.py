@@ -166,8 +166,7 @@ class Spool(Folder):
                 found.update(dict.fromkeys(tasks, f"todo/{group}/{shard}"))
         for worker in self.names("claimed"):
             found.update(dict.fromkeys(self.claims(worker), f"claimed/{worker}"))
-        answers = [name for name in self.names("inbox") if not name.startswith("+")]
-        found.update(dict.fromkeys((".".join(name.split(".")[:2]) for name in answers), "inbox"))
+        found.update(dict.fromkeys((".".join(name.split(".")[:2]) for name in self.answers()), "inbox"))
         return found
 
     def kept(self, place: dict[str, Any]) -> bytearray:
@@ -178,6 +177,10 @@ class Spool(Folder):
         """The paths of large outcomes that were taken out of the inbox."""
         folders = [name for name in self.names("packs") if name.isdigit()]
         return [f"packs/{folder}/{name}" for folder in folders for name in self.names(f"packs/{folder}")]
+
+    def drop_claim(self, worker: str, task: str) -> None:
+        """A claimed call is over."""
+        self.remove(f"claimed/{worker}/{task}")
 
     def keep(self, name: str, data: Buffer) -> dict[str, Any]:
         """Move an outcome out of the inbox to where it stays until the run is closed; returns where, for the journal.
@@ -252,23 +255,25 @@ class Spool(Folder):
         self.make_folder(folder)
         return self.move(f"claimed/{worker}/{claim}", f"{folder}/{task}")
 
+    def answers(self) -> set[str]:
+        """The outcomes (TASK.WORKER) that the pool has not taken in."""
+        return {name for name in self.names("inbox") if not name.startswith("+")}
+
     def over(self) -> set[int]:
-        """The numbers of the tasks that are over: an outcome is in the inbox, or the journal has their end."""
-        answered = {task_number(name) for name in self.names("inbox") if not name.startswith("+")}
+        """The numbers of the tasks whose end the journal has."""
         ends = (b'"t": "done"', b'"t": "given up"', b'"t": "cancelled"')
-        lines = [line for line in self.journal().splitlines() if any(end in line for end in ends)]
-        with contextlib.suppress(ValueError):  # the last one may be half written
-            answered.update(json.loads(line)["n"] for line in lines)
-        return answered
+        over = set()
+        for line in self.journal().splitlines():
+            if any(end in line for end in ends):
+                with contextlib.suppress(ValueError):  # half written
+                    over.add(int(json.loads(line)["n"]))
+        return over
 
-    def drop_claim(self, task: str, worker: str) -> None:
-        """Forget a claim: the call is not to be run."""
-        self.remove(f"claimed/{worker}/{task}")
-
-    def deliver(self, draft: str, task: str, worker: str) -> None:
-        """Publish the outcome of a claimed call; only then is the claim over."""
+    def deliver(self, draft: str, task: str, worker: str, *, keep_claim: bool = False) -> None:
+        """Publish the outcome of a claimed call; only then is the claim over (with `keep_claim`, the pool decides)."""
         os.rename(draft, f"inbox/{task}.{worker}", src_dir_fd=self._fd, dst_dir_fd=self._fd)
-        self.drop_claim(task, worker)
+        if not keep_claim:
+            self.drop_claim(worker, task)
 
     def say(self, worker: str, number: int, word: str, facts: dict[str, Any]) -> None:
         """Tell the pool about this worker; `number` orders its words."""

@@ -51,7 +51,7 @@ class Supply:
         self._ledger = ledger
         self._asked_states = 0.0
         self._asking = False
-        self._mourn = Endings(pool, spool, ledger, self.jobs).see_to
+        self.endings = Endings(pool, spool, ledger, self.jobs)
         self._talker = Talker(pool, wake)
         self.hear = self._talker.hear
         self._submissions = Submissions(pool, spool, launcher, self._talker, ledger, self.jobs)
@@ -119,6 +119,8 @@ class Supply:
                 count = group.wanted(live, self._limit - others)
                 if count:
                     self._submissions.send(group, count)
+                elif others >= self._limit and group.wanted(live, 1):
+                    self._make_room(group)
         if self._ledger and not self._asking and now - self._asked_states >= self._states_period():
             self._asking, self._asked_states = True, now
             self._talker.ask(self._ask_states)
@@ -140,13 +142,23 @@ class Supply:
         """Cancel jobs that have not started and are no longer needed; tell idle ones beyond a few to go."""
         pending, idle = group.surplus(live)
         for job in idle:
-            job.left = True
-            self._spool.tell_workers(group.number, f"quit.{job.workers[-1]}")
+            self._send_away(job)
         if pending:
             for job in pending:
                 job.unneeded = True
             ids = [job.id for job in pending]
             self._talker.ask(lambda: self._cancel(ids, pending_only=True))
+
+    def _make_room(self, group: Group) -> None:
+        """Have a job without work end, if there is one: another group's tasks wait for its place."""
+        for job in self.jobs.values():
+            if job.idle and job.live and job.group != group.number:
+                self._send_away(job)
+                return
+
+    def _send_away(self, job: Job) -> None:
+        job.left = True
+        self._spool.tell_workers(job.group, f"quit.{job.workers[-1]}")
 
     def _cancel(self, ids: list[str], *, pending_only: bool) -> None:
         try:
@@ -210,7 +222,7 @@ class Supply:
 
     def _end_of(self, job: Job, ending: slurm.Ending) -> None:
         self.jobs.pop(job.id, None)
-        self._mourn(job, ending)
+        self.endings.see_to(job, ending)
 
     def cancel_all(self) -> list[str]:
         """Cancel every job that has not left, and return their ids. Raises slurm.SlurmError."""

@@ -198,12 +198,18 @@ class Watcher:
         entry = self.ledger.find(number)
         if entry is None:
             return  # another try was faster, or the task was given up
-        if not name.startswith(f"{entry.file}."):  # an earlier try, given up for dead, has made it after all
-            self._spool.withdraw(entry.group.number, entry.file)
-            self._spool.drop(entry.group.number, entry.file)
         data = self._spool.read(f"inbox/{name}")
         facts, parts = message.unpack(data)
         facts["log"] = self._spool.log_path_of(facts)
+        outcome = outcomes.thaw(facts, parts, entry.task.name)
+        if name.startswith(f"{entry.file}."):
+            if "cause" in facts and self.supply.endings.see_to_death(entry, outcome):
+                return
+        elif "cause" in facts:  # of an earlier try, which another has followed already
+            return
+        else:  # an earlier try, given up for dead, has made it after all
+            self._spool.withdraw(entry.group.number, entry.file)
+            self._spool.drop(entry.group.number, entry.file)
         entries.append({"t": "done", "n": number, "outcome": name, "ok": facts["ok"], **self._spool.keep(name, data)})
         job = self.supply.jobs.get(facts["job"])
         if job is not None:
@@ -219,7 +225,7 @@ class Watcher:
             self._note_longest(group, facts["finished"] - facts["started"])
         task = self.ledger.take(number)
         if task is not None:
-            accepted.append((task, outcomes.thaw(facts, parts, task.name)))
+            accepted.append((task, outcome))
 
     def _note_longest(self, group: Group, seconds: float) -> None:
         """Let the group's workers know how long a task may take: near its end, a job takes no more of them."""

@@ -25,8 +25,8 @@ from typing import Any
 
 from .. import message
 from .. import outcome as outcomes
-from ..deaths import oom_kills, process_born, tell_death
-from ..errors import WorkerDiedError
+from ..deaths import death_error, oom_kills, process_born
+from ..errors import WorkerDiedError, WorkerOutOfMemoryError
 from .child import Child
 from .signals import Terminated, signals
 from .spool import FORMAT, Spool, task_number
@@ -58,6 +58,7 @@ class Worker:
         self._fingerprints: dict[str, str] = {}
         self._offered: list[tuple[str, str]] = []  # (shard, task) from the last listing, to be claimed in turn
         self._lost_race = False
+        self._answered: set[str] = set()  # claims that were left standing, for the pool to decide upon
         self._notes: set[str] = set()  # words that the pool has left for workers
         self._longest = 0.0  # seconds that the longest task so far has taken, here or elsewhere
         self._end: float | None = None  # of the job, in seconds since the epoch, once it is known
@@ -82,13 +83,15 @@ class Worker:
                 self._child.end()
 
     def _give_back_claims_of_predecessors(self) -> None:
-        """This job was requeued: what it had claimed before waits again, unless its end came just before that of the job."""
+        """This job was requeued: what it had claimed before waits again, but for what it had answered just before its end."""
         claims = [(worker, task) for worker in self.predecessors for task in self.spool.claims(worker)]
-        over = self.spool.over() if claims else set()
+        if not claims:
+            return
+        answers, over = self.spool.answers(), self.spool.over()
         for worker, task in claims:
             if task_number(task) in over:
-                self.spool.drop_claim(task, worker)
-            else:
+                self.spool.drop_claim(worker, task)
+            elif f"{task}.{worker}" not in answers:  # else the pool decides
                 self.spool.give_back(self.group, task, worker)
 
     def _serve_tasks(self) -> None:
@@ -130,8 +133,8 @@ class Worker:
             if fresh:
                 # Over NFS a rename may have succeeded though its repeated request was told "no such file": a task that
                 # stands among our claims is ours (we run one at a time, so there is no other reason for it).
-                if self._lost_race and (owned := self.spool.claims(self.name)):
-                    return owned[0]
+                if self._lost_race and (owned := set(self.spool.claims(self.name)) - self._answered):
+                    return owned.pop()
                 self._lost_race = False
                 self._look()
             while self._offered:
@@ -186,13 +189,20 @@ class Worker:
         if exitcode == -signal.SIGTERM:
             raise Terminated  # whoever ends a child that way is ending the job
         name = self._task_name(task)
-        error = WorkerDiedError(
-            f"task {name!r}: the process {child.pid} that ran it on {self.facts['host']} (job {self.facts['job']}) "
-            f"{tell_death(exitcode, oom_before)}; the job's log: {self.facts.get('log', 'none')}",
-            exitcode=exitcode,
-        )
-        outcome = outcomes.Outcome(error=error, facts={**self.facts, "pid": child.pid, "finished": time.time()})
-        self.spool.deliver(self.spool.draft("inbox", message.pack(*outcomes.freeze(outcome, name)), self.name), task, self.name)
+        what = f"task {name!r}: the process {child.pid} that ran it on {self.facts['host']} (job {self.facts['job']})"
+        after = f"; the job's log: {self.facts.get('log', 'none')}"
+        self._tell_death(task, name, child.pid, death_error(what, exitcode, oom_before, after, child.peak))
+
+    def _tell_death(self, task: str, name: str, pid: int, error: WorkerDiedError) -> None:
+        """Publish that the task's process has died. If it was for want of memory, another try may be wanted: the call stays."""
+        facts = {**self.facts, "pid": pid, "finished": time.time()}
+        wants_more = isinstance(error, WorkerOutOfMemoryError)
+        if wants_more:
+            facts["cause"] = "oom"
+            self._answered.add(task)
+        frozen = outcomes.freeze(outcomes.Outcome(error=error, facts=facts), name)
+        draft = self.spool.draft("inbox", message.pack(*frozen), self.name)
+        self.spool.deliver(draft, task, self.name, keep_claim=wants_more)
 
     def _task_name(self, task: str) -> str:
         try:

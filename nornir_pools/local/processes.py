@@ -20,7 +20,7 @@ from queue import Empty
 
 from .. import outcome as outcomes
 from ..base import PoolKind
-from ..deaths import tell_death
+from ..deaths import death_error
 from ..errors import WorkerDiedError
 from ..poolbase import LocalThreadPoolBase
 from ..task import CommandTask, Task, dump_call
@@ -168,11 +168,8 @@ class ProcessPool(LocalThreadPoolBase):
             begun = [unbegun.pop(0)]  # it died before it could begin: once more might be for ever
         exitcode = companion.end()
         for task in begun:
-            error = WorkerDiedError(
-                f"task {task.name!r} of pool {self._name!r}: the worker process {companion.process.pid} that ran it "
-                f"{tell_death(exitcode, companion.oom_before)}",
-                exitcode=exitcode,
-            )
+            what = f"task {task.name!r} of pool {self._name!r}: the worker process {companion.process.pid} that ran it"
+            error = death_error(what, exitcode, companion.oom_before)
             self._finish(task, outcomes.failure(error, task.name))
         return unbegun
 

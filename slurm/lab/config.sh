@@ -102,6 +102,8 @@ MaxArraySize=$max_array_size
 MaxJobCount=$((10000 + max_array_size))
 DefMemPerCPU=100
 KillWait=3
+# seconds of silence until a node counts as down: a task is tried elsewhere no sooner
+SlurmdTimeout=20
 MinJobAge=60
 InactiveLimit=0
 JobRequeue=1

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Starts the lab's daemons. Run by start, inside a mount namespace of the lab's own:  daemons.sh DIR USE_CGROUPS
+# Or one of them again, run by daemon inside that namespace:  daemons.sh DIR USE_CGROUPS slurmctld|slurmdbd|slurmd [NUMBER]
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source=common.sh
@@ -7,8 +8,6 @@ here=$(cd "$(dirname "$0")" && pwd)
 set_dir "$1"
 use_cgroups=$2
 load_options
-
-mount --bind "$mark" "$mark" # the sign by which lab_pids knows the lab's processes
 
 # Nothing that goes on running may hold the caller's stdin, stdout or stderr, or it would wait for the lab's end.
 quietly() { "$@" </dev/null >>"$dir/log/${1##*/}.out" 2>&1; }
@@ -75,19 +74,26 @@ enter_cgroups() {
   done < <(cgroup_roots)
 }
 
-start_nodes() {
+start_nodes() { # start_nodes NUMBER...
   local flags=(--uts --mount --propagation slave) started=() i
   if [ "$use_cgroups" = 1 ]; then
     enter_cgroups
     flags+=(--cgroup)
   fi
-  for ((i = 1; i <= nodes; i++)); do
+  for i; do
     unshare "${flags[@]}" "$here/node.sh" "$dir" "n$i" "$use_cgroups" </dev/null >>"$dir/log/slurmd.n$i.out" 2>&1 &
     started+=($!)
   done
   wait "${started[@]}"
 }
 
+case ${3-} in
+  slurmctld) start_controller; exit ;;
+  slurmdbd) start_slurmdbd; exit ;;
+  slurmd) start_nodes "$4"; exit ;;
+esac
+
+mount --bind "$mark" "$mark" # the sign by which lab_pids knows the lab's processes
 start_munge
 if [ "$accounting" = 1 ]; then
   start_database
@@ -96,4 +102,5 @@ if [ "$accounting" = 1 ]; then
 fi
 start_controller
 cancel_jobs # a lab that was killed had jobs, perhaps, which would run again now
-start_nodes
+mapfile -t numbers < <(seq "$nodes")
+start_nodes "${numbers[@]}"

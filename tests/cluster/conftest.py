@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,3 +29,42 @@ def cluster(slurm: Slurm, tmp_path: Path) -> Iterator[Callable[..., ClusterPool]
     for pool in list(pools.dictKnownPools.values()):
         pool.shutdown(cancel_futures=True)  # what a failed test has left waiting
     until(lambda: not slurm.jobs(), "jobs are left")
+
+
+@pytest.fixture
+def lab(slurm: Slurm) -> Iterator[Slurm]:
+    """A lab whose daemons the test may end; afterwards all of them are up, and the nodes can take jobs."""
+    if slurm.lab is None:
+        pytest.skip("this SLURM is no lab whose daemons could be ended")
+    yield slurm
+    nodes = int(re.findall(r"^nodes=(\d+)$", (slurm.lab / "options").read_text(), re.MULTILINE)[0])
+    slurm.daemon("start", "slurmctld")
+    for number in range(1, nodes + 1):
+        slurm.daemon("start", "slurmd", f"n{number}")
+    until(lambda: len(usable_nodes(slurm)) == nodes, "nodes are missing", 40)
+
+
+def usable_nodes(slurm: Slurm) -> set[str]:
+    return set(slurm.run("sinfo", "-h", "-N", "-t", "idle,mixed,allocated,completing", "-o", "%N").split())
+
+
+@pytest.fixture
+def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], Path]:
+    """Puts shell lines in the place of a SLURM command, for pools that are made from now on.
+
+    In the lines, ``$REAL`` is the real command. Returns the file that gets a line for each call.
+    """
+    folder = tmp_path / "stand-ins"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+
+    def put(name: str, lines: str) -> Path:
+        calls = folder / f"{name}.calls"
+        calls.touch()
+        real = shutil.which(name, path=os.environ["PATH"].partition(":")[2])
+        (folder / f".{name}").write_text(f'#!/bin/bash\nREAL={real}\necho "$(date +%s.%N) $*" >> "{calls}"\n{lines}\n')
+        (folder / f".{name}").chmod(0o755)
+        (folder / f".{name}").rename(folder / name)  # at once: it may be in use
+        return calls
+
+    return put
