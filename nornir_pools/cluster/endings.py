@@ -105,6 +105,7 @@ class Endings:
             cause=cause,
             job=job,
             group=group.number,
+            options=changed,
             history=entry.history[-1],
         )
         logger.info("pool %r: task %r is tried again: %s", self._pool, entry.task.name, entry.history[-1])

@@ -33,7 +33,6 @@ def test_a_node_that_loses_power_costs_nothing_but_time(cluster: Make, lab: Slur
     node = node_of(lab, running.job)
     lab.daemon("crash", node)
     until(lambda: is_down(lab, node), "SLURM does not see it", 90)
-    down = time.monotonic()
     running.go.touch()
     assert running.task.wait_return(60) == "done"
     assert len(running.lines) == 2
