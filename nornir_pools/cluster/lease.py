@@ -23,7 +23,9 @@ from .folder import FLAGS, Folder
 __all__ = ["Holder", "Lease", "holder_of"]
 
 RENEWED = 10.0  # seconds between two renewals
-STALE = 60.0  # seconds after which a holder on another machine, not having renewed it, counts as dead
+# Seconds after which a holder on another machine, not having renewed it, counts as dead. By then this machine sees all that
+# the dead process wrote: NFS caches live for up to a minute.
+STALE = 75.0
 
 
 class Lease:
@@ -153,7 +155,7 @@ class Holder:
         advice = (
             "wait for it, or end it first"
             if self.here
-            else f"it gave a sign of life {self._age:.0f} s ago; if it is dead, try again in a minute"
+            else f"it gave a sign of life {self._age:.0f} s ago; if it is dead, try again in two minutes"
         )
         return RunBusyError(
             f"the run {self._run.name} is held by {self}: {advice}",

@@ -307,7 +307,7 @@ def test_a_holder_on_another_machine_is_dead_after_a_minute_without_a_sign_of_li
     ) as caught:
         pools.attach(dead_run)
     assert (caught.value.host, caught.value.run) == ("login2", str(dead_run))
-    pretend(dead_run, 70)
+    pretend(dead_run, 80)
     assert len(pools.attach(dead_run).tasks) == 2
 
 
