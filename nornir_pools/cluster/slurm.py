@@ -1,6 +1,13 @@
 """What the package knows about SLURM: its commands, states, ids and refusals. (How jobs are sent is in launcher.py.)
 
-Every call of a SLURM command has a time limit. Read with SLURM 22.05 and 24.11; sources are the manual pages of the commands.
+Every call of a SLURM command has a time limit. Sources are the manual pages, and what was seen on 22.05.8 and on 24.11.5,
+which have the same states, options and words for what is used here, but for:
+
+- SLURM_JOB_END_TIME: only 24.11 sets it in jobs; squeue's %e is the same time on both
+- sacct's MaxRSS: 3584K on 22.05 is 3.50M on 24.11, all else is in K on both
+- sacct's exit code of a job whose node went down: 0:0 on 22.05, 1:0 on 24.11
+- sacct's id of an array cancelled before it started: 7 on 22.05, 7_[0-3] on 24.11
+- a job with more CPUs than any node: 22.05 lets it wait for "PartitionConfig", 24.11 refuses it
 """
 
 from __future__ import annotations
@@ -48,23 +55,9 @@ __all__ = [
 
 TIME_LIMIT = 60.0  # seconds for a call of a SLURM command
 
-# Job states after which no process of the job runs (squeue's manual page, "JOB STATE CODES"). A state that is not listed,
-# one of a newer SLURM, counts as alive: a job that is gone from the queue is found out about in any case.
-_OVER = frozenset(
-    {
-        "BOOT_FAIL",
-        "CANCELLED",
-        "COMPLETED",
-        "DEADLINE",
-        "FAILED",
-        "LAUNCH_FAILED",
-        "NODE_FAIL",
-        "OUT_OF_MEMORY",
-        "PREEMPTED",
-        "REVOKED",
-        "TIMEOUT",
-    }
-)
+# Job states after which no process of the job runs (squeue's manual page, "JOB STATE CODES"), and what they mean for a task.
+# A state that is not listed, one of a newer SLURM, counts as alive: a job that is gone from the queue is found out about in
+# any case.
 _CLASSES: Mapping[str, type[JobError] | type[WorkerDiedError]] = {
     "TIMEOUT": JobTimeoutError,
     "DEADLINE": JobTimeoutError,
@@ -76,6 +69,7 @@ _CLASSES: Mapping[str, type[JobError] | type[WorkerDiedError]] = {
     "LAUNCH_FAILED": NodeFailedError,
     "FAILED": WorkerDiedError,
     "COMPLETED": JobLostError,
+    "REVOKED": JobLostError,
 }
 # What sbatch says when it may well say something else later.
 _BUSY = (
@@ -187,7 +181,7 @@ def cancel(jobs: Iterable[str], environment: Mapping[str, str], *, pending_only:
 
 def is_over(state: str) -> bool:
     """Whether no process of a job in this state runs. ("CANCELLED by 1000" is sacct's way of putting it.)"""
-    return _word(state) in _OVER
+    return _word(state) in _CLASSES
 
 
 def is_requeued(state: str) -> bool:
@@ -268,10 +262,7 @@ def _bytes(text: str) -> int:
 
 
 def job_end(environment: Mapping[str, str]) -> float:
-    """Inside a job: when it ends, in seconds since the epoch; infinite if it has no limit, or nobody says.
-
-    SLURM sets SLURM_JOB_END_TIME from 23.02 on.
-    """
+    """Inside a job: when it ends, in seconds since the epoch; infinite if it has no limit, or nobody says."""
     known = environment.get("SLURM_JOB_END_TIME", "")
     if known.isdigit():
         return float(known)

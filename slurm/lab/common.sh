@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What start, stop, status and daemons.sh share. Sourced, never run.
+# What start, stop, status, daemons.sh and debian13 share. Sourced, never run.
 
 lab_name=nornir-pools-lab
 dir=/tmp/$lab_name
@@ -42,10 +42,12 @@ lock() { exec 9>"$dir/lock"; flock -w 120 9 || fail "another start or stop of $d
 
 # Every process of the lab (daemons, jobs, whatever jobs left behind) lives in a mount namespace in which $mark is a mount
 # point, and nothing else does. So this finds all of them and nobody else's, without pid files: lab_pids [COMMAND]
+# (A lab may have the same folder in a system of its own, see debian13; there, its root is another.)
 lab_pids() {
   local file pid
   while IFS= read -r file; do
     pid=${file#/proc/} pid=${pid%%/*}
+    [ "/proc/$pid/root" -ef / ] || continue
     [ $# = 0 ] || [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = "$1" ] || continue
     echo "$pid"
   done < <(grep -lsF -- " $mark " /proc/[0-9]*/mountinfo)

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import nornir_pools as pools
+from nornir_pools.cluster import slurm as slurm_facts
 from nornir_pools.cluster.pool import ClusterPool
 
 from .. import functions
@@ -31,6 +32,12 @@ def job_of(_: object = None) -> str:
 def wait_in_job(path: str) -> str:
     functions.wait_for_file(path)
     return job_of()
+
+
+def ends_of_job() -> tuple[float, float]:
+    """When the job ends, as this SLURM has it told, and as one tells that does not set the variable."""
+    older = {name: value for name, value in os.environ.items() if name != "SLURM_JOB_END_TIME"}
+    return slurm_facts.job_end(os.environ), slurm_facts.job_end(older)
 
 
 def raw_job(i: int) -> tuple[int, str, int]:
@@ -123,6 +130,14 @@ def test_no_time_limit_is_sent_unless_given(cluster: Make, slurm: Slurm, tmp_pat
     (tmp_path / "go").touch()
     free.wait(50)
     limited.wait(50)
+
+
+def test_a_job_knows_when_it_ends_whether_or_not_slurm_says_so_by_itself(cluster: Make) -> None:
+    begun = time.time()
+    task = cluster(timeout_min=7).add_task("end", ends_of_job)
+    told, asked = task.wait_return(50)
+    assert begun + 415 < told < time.time() + 425
+    assert abs(told - asked) < 5
 
 
 def test_a_refusal_is_told_at_once_and_the_next_task_tries_again(cluster: Make) -> None:

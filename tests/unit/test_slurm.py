@@ -88,6 +88,7 @@ def test_refusals_that_may_pass_are_told_from_final_ones(text: str, kind: str) -
         ("LAUNCH_FAILED", errors.NodeFailedError),
         ("FAILED", errors.WorkerDiedError),
         ("COMPLETED", errors.JobLostError),
+        ("REVOKED", errors.JobLostError),
     ],
 )
 def test_job_that_is_over_has_its_class_of_error(state: str, kind: type) -> None:
@@ -140,6 +141,14 @@ def test_accounting_tells_the_last_state_on_record_or_nothing(stand_in: StandIn)
     assert slurm.accounting("12_0", stand_in("sacct", "true")) is None
     with pytest.raises(slurm.SlurmError, match="disabled"):
         slurm.accounting("12_0", stand_in("sacct", "echo disabled >&2; exit 1"))
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("3584K", 3584 * 1024), ("3.50M", 3584 * 1024), ("100M", 100 * 2**20), ("4Gn", 4 * 2**30), ("0", 0), ("", 0), ("?", 0)],
+)
+def test_sizes_are_read_as_each_sacct_writes_them(text: str, size: int) -> None:
+    assert slurm._bytes(text) == size
 
 
 def test_signal_9_of_a_job_over_its_memory_is_out_of_memory() -> None:
