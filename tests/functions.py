@@ -24,9 +24,9 @@ def process_id() -> int:
     return os.getpid()
 
 
-def wait_for_file(path: str, value: Any = None) -> Any:
+def wait_for_file(path: str, value: Any = None, seconds: float = 50) -> Any:
     """Return once the file is there; the test makes it."""
-    end = time.monotonic() + 50
+    end = time.monotonic() + seconds
     while not Path(path).exists():
         if time.monotonic() > end:
             raise TimeoutError(path)

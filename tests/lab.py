@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 __all__ = ["LAB", "Slurm", "find_slurm", "stop_lab"]
@@ -20,6 +20,8 @@ class Slurm:
 
     conf: str
     ours: bool
+    path: str = field(default_factory=lambda: os.environ["PATH"])
+    """Where its commands are; a test may put others in their place for its pools."""
 
     def jobs(self, *options: str) -> list[str]:
         """The ids of the jobs in the queue, array elements one by one."""
@@ -43,7 +45,7 @@ class Slurm:
 
     def environment(self) -> dict[str, str]:
         """The environment in which SLURM commands work."""
-        return {**os.environ, **({"SLURM_CONF": self.conf} if self.conf else {})}
+        return {**os.environ, "PATH": self.path, **({"SLURM_CONF": self.conf} if self.conf else {})}
 
 
 def find_slurm() -> tuple[Slurm | None, str]:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from ..options import Options
 
-__all__ = ["Group", "Job"]
+__all__ = ["Group", "Job", "patience"]
 
 FIRST_WAVE = 32  # jobs: most of those sent before anything is known about how long tasks take
 WORTH_A_JOB = 60.0  # seconds of waiting work for each job that justify more jobs
+FIRST_LOOK = 3.0  # seconds from sending jobs to the first question how they are
 KEPT_IDLE = 8  # jobs that may stay without work
 FRUITLESS = 3  # jobs in a row that end without a task being done: the next would, too, so no more are sent
 
@@ -50,6 +52,24 @@ class Job:
     def live(self) -> bool:
         """Whether it will yet look for waiting tasks."""
         return not self.left and not self.unneeded and self.interrupted_at is None and self.gone_since is None
+
+    @property
+    def last_state(self) -> str:
+        """What is known, without accounting, of how it ended."""
+        if self.requeued:
+            return "PREEMPTED"
+        # A job that has run stays known for a while: one that has not was taken out of the queue.
+        return "CANCELLED" if not self.up and self.state in ("", "PENDING") else self.state
+
+
+def patience(jobs: Collection[Job], usual: float) -> float:
+    """Seconds from one question for the states of all jobs to the next; `usual` while they run."""
+    now = time.monotonic()
+    if any(job.interrupted_at is not None and now - job.interrupted_at < 30 for job in jobs):
+        return 1.0
+    if any(not job.up and not job.state for job in jobs):
+        return min(FIRST_LOOK, usual)  # perhaps they end before their workers are up
+    return usual * (6 if jobs and all(job.state == "PENDING" for job in jobs) else 1)
 
 
 @dataclass

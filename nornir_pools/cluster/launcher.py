@@ -23,7 +23,7 @@ import submitit.helpers
 
 from ..deaths import is_alive
 from ..options import Options
-from . import slurm
+from . import answers, slurm
 from .context import for_submission
 
 logger = logging.getLogger("nornir_pools")
@@ -62,6 +62,10 @@ class Launcher(Protocol):
         """End jobs. Raises slurm.SlurmError."""
         ...
 
+    def cancel_doubtful(self) -> None:
+        """Cancel what may have been taken though the answer was lost. Raises slurm.SlurmError."""
+        ...
+
     def note_up(self, job: str, pid: int, born: str) -> None:
         """A job's worker has said that it is up, its process id there, and when that process was started."""
         ...
@@ -74,8 +78,8 @@ class Launcher(Protocol):
         """Another process has started that many jobs of this run before."""
         ...
 
-    def ending(self, job: str, state: str) -> slurm.Ending:
-        """How a job that is gone has ended; `state` is what is known of that already."""
+    def endings(self, states: Mapping[str, str]) -> dict[str, slurm.Ending]:
+        """How jobs that are gone have ended; `states` is what is known of that already."""
         ...
 
     def close(self) -> None:
@@ -131,16 +135,8 @@ class _Executor(submitit.SlurmExecutor):
         script = self.folder / f"{name}.sh"
         script.write_text(text)
         script.chmod(0o600)
-        try:
-            # The log's path in the script is relative to here, so that no character of a folder's name can harm it.
-            return slurm.read_job_id(slurm.run(["sbatch", script.name], environment, folder=str(self.folder)))
-        except slurm.SlurmError as error:
-            # A controller that is slow to answer has often taken the job: look for it by its name before another is sent.
-            if slurm.is_transient(str(error)) == "busy" or "no job id" in str(error):
-                with contextlib.suppress(slurm.SlurmError):
-                    if (job := slurm.find_by_name(name, environment)) is not None:
-                        return job
-            raise
+        # The log's path in the script is relative to here, so that no character of a folder's name can harm it.
+        return answers.read_job_id(slurm.run(["sbatch", script.name], environment, folder=str(self.folder)))
 
 
 class SlurmLauncher:
@@ -151,12 +147,16 @@ class SlurmLauncher:
     def __init__(self, run: Path, environment: Mapping[str, str]) -> None:
         self._run = run
         self._environment = for_submission(environment)
-        self._max_array = slurm.max_array_size(self._environment)
+        self._max_array = 0
+        self._doubtful: dict[int, tuple[str, int]] = {}  # group -> name and number of jobs that may have been taken
         self._told_time = False
         self._accounting_after = 0.0  # when it is worth asking again
 
     def start(self, options: Options, group: int, count: int, name: str) -> list[str]:
-        count = min(count, self._max_array)
+        if group in self._doubtful and (found := self._find_doubtful(group)):
+            return found
+        self._max_array = self._max_array or slurm.max_array_size(self._environment)
+        count = min(count, self._max_array or 1000)
         executor = _Executor(self._run / "jobs", python=options.python or None)
         executor.update_parameters(**executor.parameters_of(options.job, name))
         if executor.parameters["time"] is None and not self._told_time:
@@ -166,8 +166,26 @@ class SlurmLauncher:
         command = worker_command(self._run, options, group)
         if not executor.parameters.get("teardown"):
             command = f"exec {command}"  # no shell between the scheduler's signals and the worker
-        array = executor.submit_workers(command, count, self._environment)
+        try:
+            array = executor.submit_workers(command, count, self._environment)
+        except slurm.SlurmError as error:
+            if answers.is_doubtful(str(error)):
+                self._doubtful[group] = (executor.parameters["job_name"], count)
+                with contextlib.suppress(slurm.SlurmError):
+                    if found := self._find_doubtful(group):
+                        return found
+            raise
         return [f"{array}_{index}" for index in range(count)]
+
+    def _find_doubtful(self, group: int) -> list[str]:
+        """The jobs that sbatch has sent in spite of its answer; none if it has not. Raises slurm.SlurmError if nobody says.
+
+        A controller that is slow to answer has often taken the jobs, and a second copy must not be sent.
+        """
+        name, count = self._doubtful[group]
+        array = slurm.find_by_name(name, self._environment)
+        del self._doubtful[group]
+        return [f"{array}_{index}" for index in range(count)] if array else []
 
     def states(self) -> dict[str, str]:
         return slurm.states(self._environment)
@@ -185,16 +203,18 @@ class SlurmLauncher:
     def resume(self, jobs: int) -> None:
         pass
 
-    def ending(self, job: str, state: str) -> slurm.Ending:
+    def endings(self, states: Mapping[str, str]) -> dict[str, slurm.Ending]:
+        known = {job: slurm.Ending(state if slurm.is_over(state) else "") for job, state in states.items()}
         if time.monotonic() >= self._accounting_after:
             try:
-                record = slurm.accounting(job, self._environment)
-            except slurm.SlurmError:  # there is none, or it hangs: many jobs may have ended, so do not wait for it each time
+                known.update(slurm.accounting(states, self._environment))
+            except slurm.SlurmError:  # there is none, or it hangs: more jobs may end, so do not wait for it each time
                 self._accounting_after = time.monotonic() + 300.0
-            else:
-                if record is not None:
-                    return record
-        return slurm.Ending(state if slurm.is_over(state) else "")
+        return known
+
+    def cancel_doubtful(self) -> None:
+        for name, _ in self._doubtful.values():
+            slurm.run(["scancel", f"--name={name}"], self._environment)
 
     def close(self) -> None:
         pass
@@ -251,8 +271,11 @@ class LocalLauncher:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.kill(self._processes[job][0], signal.SIGTERM)
 
-    def ending(self, job: str, state: str) -> slurm.Ending:
-        return slurm.Ending("FAILED")
+    def cancel_doubtful(self) -> None:
+        pass
+
+    def endings(self, states: Mapping[str, str]) -> dict[str, slurm.Ending]:
+        return dict.fromkeys(states, slurm.Ending("FAILED"))
 
     def close(self) -> None:
         until = time.monotonic() + 5.0

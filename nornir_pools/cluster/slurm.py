@@ -16,8 +16,9 @@ import math
 import os
 import re
 import shutil
+import signal
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -44,11 +45,9 @@ __all__ = [
     "is_available",
     "is_over",
     "is_requeued",
-    "is_transient",
     "job_end",
     "looks_installed",
     "max_array_size",
-    "read_job_id",
     "run",
     "states",
 ]
@@ -71,20 +70,19 @@ _CLASSES: Mapping[str, type[JobError] | type[WorkerDiedError]] = {
     "COMPLETED": JobLostError,
     "REVOKED": JobLostError,
 }
-# What sbatch says when it may well say something else later.
-_BUSY = (
-    "socket timed out",
-    "unable to contact slurm controller",
-    "resource temporarily unavailable",
-    "connect failure",
-    "connection refused",
-    "zero bytes were transmitted",
-    "transport endpoint",
-    "slurm temporarily unable to accept job",
-    "slurmctld daemon is in standby",
-    "timed out after",
+# What a job waits for that will not come, as long as nobody changes the job or the cluster's rules.
+_HOPELESS = frozenset(
+    {
+        "AccountNotAllowed",
+        "BadConstraints",
+        "DependencyNeverSatisfied",
+        "InvalidAccount",
+        "InvalidQOS",
+        "MaxMemPerLimit",
+        "PartitionTimeLimit",
+        "QOSNotAllowed",
+    }
 )
-_LIMITS = ("submitjob", "maxjobsperuser", "job submit limit", "qosmaxsubmit", "assocmaxsubmit", "maxjobcount")
 
 
 class SlurmError(Exception):
@@ -118,51 +116,48 @@ def looks_installed() -> bool:
 
 
 def run(
-    command: Sequence[str], environment: Mapping[str, str], *, folder: str | None = None, seconds: float = TIME_LIMIT
+    command: Sequence[str], environment: Mapping[str, str], *, folder: str | None = None, seconds: float | None = None
 ) -> str:
     """Run a SLURM command and return what it printed. Raises SlurmError if it fails or takes longer than `seconds`."""
+    seconds = TIME_LIMIT if seconds is None else seconds
     try:
-        done = subprocess.run(
+        process = subprocess.Popen(
             command,
             env=dict(environment),
             cwd=folder,
             stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=seconds,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             encoding="utf-8",
             errors="replace",
             start_new_session=True,  # Ctrl-C must not end it halfway
         )
-    except subprocess.TimeoutExpired as error:
-        raise SlurmError(f"{command[0]} timed out after {seconds:g} s") from error
     except OSError as error:
         raise SlurmError(f"{command[0]} cannot be started: {error}") from error
-    if done.returncode:
-        raise SlurmError(done.stderr.strip() or done.stdout.strip() or f"{command[0]} gave exit status {done.returncode}")
-    return done.stdout
-
-
-def read_job_id(output: str) -> str:
-    """The job's id in what sbatch printed, whatever a site's wrapper has printed around it. Raises SlurmError."""
-    sentences = re.findall(r"^Submitted batch job (\d+)", output, re.MULTILINE)
-    numbers = sentences or re.findall(r"^(\d+)(?:;\S*)?\s*$", output, re.MULTILINE)  # --parsable, or a wrapper's own way
-    if not numbers:
-        raise SlurmError(f"sbatch's answer holds no job id: {output.strip()!r}")
-    return str(numbers[-1])
-
-
-def is_transient(text: str) -> str:
-    """Whether a refusal may pass: "limit" (submit fewer, or later), "busy" (ask again later), or "" for a final one."""
-    low = text.lower()
-    if any(word in low for word in _BUSY):
-        return "busy"
-    return "limit" if any(word in low for word in _LIMITS) else ""
+    with process:
+        try:
+            output, complaint = process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired as error:
+            # With all that it has started: a site's wrapper must not go on to submit what we have given up.
+            os.killpg(process.pid, signal.SIGKILL)
+            raise SlurmError(f"{command[0]} timed out after {seconds:g} s") from error
+    if process.returncode:
+        raise SlurmError(complaint.strip() or output.strip() or f"{command[0]} gave exit status {process.returncode}")
+    return output
 
 
 def states(environment: Mapping[str, str]) -> dict[str, str]:
-    """The state of each of this user's jobs that the controller still knows, array elements one by one."""
-    output = run(["squeue", "-h", "-r", "-t", "all", "-u", str(os.geteuid()), "-o", "%i|%T"], environment)
-    return dict(line.strip().split("|", 1) for line in output.splitlines() if "|" in line)
+    """The state of each of this user's jobs that the controller still knows, array elements one by one.
+
+    A job that waits for what will not come has the reason behind its state, as in "PENDING PartitionTimeLimit".
+    """
+    output = run(["squeue", "-h", "-r", "-t", "all", "-u", str(os.geteuid()), "-o", "%i|%T|%r"], environment)
+    rows = [line.strip().split("|", 2) for line in output.splitlines() if line.count("|") >= 2]
+    return {job: f"{state} {reason}" if _is_hopeless(state, reason) else state for job, state, reason in rows}
+
+
+def _is_hopeless(state: str, reason: str) -> bool:
+    return state == "PENDING" and (reason in _HOPELESS or "PerJob" in reason)
 
 
 def find_by_name(name: str, environment: Mapping[str, str]) -> str | None:
@@ -174,9 +169,15 @@ def find_by_name(name: str, environment: Mapping[str, str]) -> str | None:
 
 def cancel(jobs: Iterable[str], environment: Mapping[str, str], *, pending_only: bool = False) -> None:
     """Cancel jobs; `pending_only`: those that have not started."""
+    for part in _parts(jobs):
+        run(["scancel", *(["--state=PENDING"] if pending_only else []), *part], environment)
+
+
+def _parts(jobs: Iterable[str]) -> Iterator[list[str]]:
+    """The jobs in parts for which a command line has room."""
     jobs = list(jobs)
-    for start in range(0, len(jobs), 500):  # a command line has room for that many
-        run(["scancel", *(["--state=PENDING"] if pending_only else []), *jobs[start : start + 500]], environment)
+    for start in range(0, len(jobs), 500):
+        yield jobs[start : start + 500]
 
 
 def is_over(state: str) -> bool:
@@ -231,28 +232,32 @@ def error_class(ending: Ending) -> type[JobError] | type[WorkerDiedError]:
 
 
 def max_array_size(environment: Mapping[str, str]) -> int:
-    """How many elements an array that starts at 0 may have here (its largest index is MaxArraySize - 1); 1,000 if unknown."""
+    """How many elements an array that starts at 0 may have here (its largest index is MaxArraySize - 1); 0 if unknown."""
     try:
         match = re.search(r"MaxArraySize\s*=\s*(\d+)", run(["scontrol", "show", "config"], environment, seconds=20))
     except SlurmError:
         match = None
-    return max(1, int(match[1])) if match else 1000
+    return max(1, int(match[1])) if match else 0
 
 
-def accounting(job: str, environment: Mapping[str, str]) -> Ending | None:
-    """What accounting has on record about the last run of a job that is over; None where there is none, or it does not answer.
+def accounting(jobs: Iterable[str], environment: Mapping[str, str]) -> dict[str, Ending]:
+    """What accounting has on record about the last runs of jobs that are over; nothing on those of which it does not know.
 
-    Raises SlurmError if the call fails, so that it can be left alone for a while.
+    Raises SlurmError if a call fails, so that it can be left alone for a while.
     """
     columns = "JobID,State,ExitCode,MaxRSS,ReqMem"
-    output = run(["sacct", "-n", "-P", "-D", "-j", job, "-o", columns], environment, seconds=15)
-    rows = [line.split("|") for line in output.splitlines() if line.count("|") == 4]
-    whole = [row for row in rows if "." not in row[0] and is_over(row[1])]
-    if not whole:
-        return None
-    _, state, exit_code, _, asked = whole[-1]
-    used = max((_bytes(row[3]) for row in rows), default=0)
-    return Ending(state, exit_code, used, _bytes(asked))
+    found: dict[str, Ending] = {}
+    for part in _parts(jobs):
+        output = run(["sacct", "-n", "-P", "-D", "-j", ",".join(part), "-o", columns], environment, seconds=15)
+        rows = [line.split("|") for line in output.splitlines() if line.count("|") == 4]
+        used: dict[str, int] = {}
+        for name, _, _, most, _ in rows:
+            job = name.partition(".")[0]
+            used[job] = max(used.get(job, 0), _bytes(most))
+        for job, state, exit_code, _, asked in rows:
+            if "." not in job and is_over(state):
+                found[job] = Ending(state, exit_code, used[job], _bytes(asked))
+    return found
 
 
 def _bytes(text: str) -> int:

@@ -7,11 +7,12 @@ import logging
 import time
 
 from . import slurm
+from .answers import is_doubtful
 from .history import History
 from .jobs import Group, Job
 from .launcher import Launcher
 from .ledger import Ledger
-from .obituary import refusal
+from .refusals import Refusals
 from .spool import Spool
 from .talker import Answer, Talker
 
@@ -19,20 +20,18 @@ __all__ = ["Submissions"]
 
 logger = logging.getLogger("nornir_pools")
 
-GIVE_UP_SUBMITTING = 240.0  # seconds of refusals because the scheduler is busy or away
-
 
 class Submissions:
     """The submissions of one run; the jobs they lead to come into `jobs`."""
 
     def __init__(
-        self, pool: str, spool: Spool, launcher: Launcher, talker: Talker, ledger: Ledger, jobs: dict[str, Job]
+        self, spool: Spool, launcher: Launcher, talker: Talker, ledger: Ledger, refusals: Refusals, jobs: dict[str, Job]
     ) -> None:
-        self._pool = pool
         self._spool = spool
         self._launcher = launcher
         self._talker = talker
         self._ledger = ledger
+        self._refusals = refusals
         self._jobs = jobs
         self._count = 0
 
@@ -49,7 +48,7 @@ class Submissions:
         try:
             ids = self._launcher.find(name)
         except slurm.SlurmError as error:
-            logger.info("pool %r: whether SLURM has taken the jobs %s is not known: %s", self._pool, name, error)
+            logger.info("whether SLURM has taken the jobs %s is not known: %s", name, error)
             ids = []
         return lambda: self._started(group, name, ids)
 
@@ -80,22 +79,8 @@ class Submissions:
             self._jobs.setdefault(job, Job(job, group.number, log=self._spool.log_path(f"{job}.log")))
 
     def _refused(self, group: Group, name: str, count: int, text: str) -> None:
-        """sbatch has said no: try again later with fewer, or fail the tasks that it was for."""
         group.launching = 0
-        self._spool.note(t="refused", name=name, text=text)
-        now = time.monotonic()
-        kind = slurm.is_transient(text)
-        group.refused_since = group.refused_since or now
-        if kind == "limit":
-            group.smaller = max(1, count // 2)
-            group.not_before = now + (1.0 if count > 1 else 10.0)
-        elif kind == "busy" and now - group.refused_since < GIVE_UP_SUBMITTING:
-            group.not_before = now + 5.0
-        else:
-            if any(job.live for job in self._jobs.values() if job.group == group.number):
-                group.not_before = now + 60.0  # the jobs there are will do
-            else:
-                self._ledger.fail_waiting(group, refusal(self._pool, text))
-        if not group.said:
-            group.said = True
-            logger.warning("pool %r: SLURM did not take %d jobs: %s", self._pool, count, text)
+        if not is_doubtful(text):
+            self._spool.note(t="refused", name=name, text=text)
+        served = any(job.live for job in self._jobs.values() if job.group == group.number)
+        self._refusals.note(group, count, text, served=served)

@@ -7,7 +7,6 @@ are taken in by the watcher's thread, which alone changes what is known here.
 from __future__ import annotations
 
 import contextlib
-import functools
 import logging
 import time
 from collections.abc import Callable
@@ -18,10 +17,11 @@ from ..options import Options
 from . import slurm
 from .endings import Endings
 from .history import History, PastJob
-from .jobs import Group, Job
+from .jobs import Group, Job, patience
 from .launcher import Launcher
 from .ledger import Ledger
 from .obituary import mismatch
+from .refusals import Refusals
 from .spool import Spool
 from .submissions import Submissions
 from .talker import Answer, Talker
@@ -32,7 +32,6 @@ logger = logging.getLogger("nornir_pools")
 
 GATHER = 0.02  # seconds: calls that come within it of each other share a submission
 GRACE = 5.0  # seconds from a job being gone to its tasks being given up
-FIRST_LOOK = 3.0  # seconds from sending jobs to the first question how they are
 UNSEEN = 10.0  # seconds in which a fresh job need not show in the queue yet
 STOPPING = 3.0  # seconds that workers get to see that they are to stop
 
@@ -54,7 +53,8 @@ class Supply:
         self.endings = Endings(pool, spool, ledger, self.jobs)
         self._talker = Talker(pool, wake)
         self.hear = self._talker.hear
-        self._submissions = Submissions(pool, spool, launcher, self._talker, ledger, self.jobs)
+        self._refusals = Refusals(pool, ledger)
+        self._submissions = Submissions(spool, launcher, self._talker, ledger, self._refusals, self.jobs)
 
     def restore(self, history: History) -> None:
         """Take over the jobs that another process has sent for this run."""
@@ -121,22 +121,13 @@ class Supply:
                     self._submissions.send(group, count)
                 elif others >= self._limit and group.wanted(live, 1):
                     self._make_room(group)
-        if self._ledger and not self._asking and now - self._asked_states >= self._states_period():
+        waited = now - self._asked_states
+        if self._ledger and not self._asking and waited >= patience(self.jobs.values(), self._launcher.poll_seconds):
             self._asking, self._asked_states = True, now
             self._talker.ask(self._ask_states)
             for group in self._ledger.groups:
                 self._spool.sweep(group.number)
         self._bury(now)
-
-    def _states_period(self) -> float:
-        """Seconds between two questions for the states of all jobs."""
-        now = time.monotonic()
-        if any(job.interrupted_at is not None and now - job.interrupted_at < 30 for job in self.jobs.values()):
-            return 1.0
-        if any(not job.up and not job.state for job in self.jobs.values()):
-            return min(FIRST_LOOK, self._launcher.poll_seconds)  # perhaps they end before their workers are up
-        pending = all(job.state == "PENDING" for job in self.jobs.values())
-        return self._launcher.poll_seconds * (6 if pending and self.jobs else 1)
 
     def _dismiss(self, group: Group, live: list[Job]) -> None:
         """Cancel jobs that have not started and are no longer needed; tell idle ones beyond a few to go."""
@@ -180,10 +171,14 @@ class Supply:
 
     def _note_states(self, states: dict[str, str], asked: float) -> None:
         self._asking = False
+        hopeless: dict[str, str] = {}
         for job in list(self.jobs.values()):
-            state = states.get(job.id)
+            state, _, reason = states[job.id].partition(" ") if job.id in states else (None, "", "")
             if state is not None:
                 job.state = state
+            if reason and job.live:
+                hopeless[job.id] = reason
+                job.unneeded = True
             if (state is not None and slurm.is_over(state)) or (state is None and asked - job.submitted > UNSEEN):
                 job.gone_since = job.gone_since or time.monotonic()
             elif state is not None and slurm.is_requeued(state) and job.up and not job.left:
@@ -192,9 +187,20 @@ class Supply:
                 job.gone_since = job.gone_since or time.monotonic()
             elif state is not None and not job.requeued:
                 job.gone_since = None
+        if hopeless:
+            self._drop_hopeless(hopeless)
+
+    def _drop_hopeless(self, reasons: dict[str, str]) -> None:
+        """These jobs will never start, says the scheduler."""
+        self._talker.ask(lambda: self._cancel(list(reasons), pending_only=True))
+        for number in {self.jobs[job].group for job in reasons}:
+            if not any(job.live for job in self.jobs.values() if job.group == number):
+                reason = next(reason for job, reason in reasons.items() if self.jobs[job].group == number)
+                self._refusals.note_hopeless(self._ledger.groups[number], reason)
 
     def _bury(self, now: float) -> None:
         """See to the tasks of jobs that are gone. The inbox was listed after the grace was over."""
+        ended = []
         for job in list(self.jobs.values()):
             told = job.interrupted_at is not None or job.left or job.requeued  # that nothing more will come from it
             if job.gone_since is None or job.asked or (not told and now - job.gone_since < GRACE):
@@ -203,26 +209,25 @@ class Supply:
                 del self.jobs[job.id]
             else:
                 job.asked = True
-                self._talker.ask(functools.partial(self._ask_ending, job))
+                ended.append(job)
+        if ended:  # in one question, though it be all jobs of an array
+            self._talker.ask(lambda: self._ask_endings(ended))
 
-    def _ask_ending(self, job: Job) -> Answer:
-        state = job.state
-        if job.requeued:
-            state = "PREEMPTED"
-        elif not job.up and state in ("", "PENDING"):
-            state = "CANCELLED"  # a job that has run stays known for a while: this one was taken out of the queue
+    def _ask_endings(self, jobs: list[Job]) -> Answer:
+        endings = {job.id: slurm.Ending(job.last_state) for job in jobs}
         try:
-            ending = self._launcher.ending(job.id, state)
-            if job.requeued:
-                self._cancel([job.id], pending_only=False)
+            endings = self._launcher.endings({job.id: job.last_state for job in jobs})
+            if requeued := [job.id for job in jobs if job.requeued]:
+                self._cancel(requeued, pending_only=False)
         except Exception:
-            logger.exception("pool %r: a fault while asking how job %s has ended", self._pool, job.id)
-            ending = slurm.Ending(state)
-        return lambda: self._end_of(job, ending)
+            logger.exception("pool %r: a fault while asking how %d jobs have ended", self._pool, len(jobs))
+        return lambda: self._see_to(jobs, endings)
 
-    def _end_of(self, job: Job, ending: slurm.Ending) -> None:
-        self.jobs.pop(job.id, None)
-        self.endings.see_to(job, ending)
+    def _see_to(self, jobs: list[Job], endings: dict[str, slurm.Ending]) -> None:
+        for job in jobs:
+            self.jobs.pop(job.id, None)
+        for job in jobs:
+            self.endings.see_to(job, endings[job.id])
 
     def cancel_all(self) -> list[str]:
         """Cancel every job that has not left, and return their ids. Raises slurm.SlurmError."""
@@ -254,12 +259,14 @@ class Supply:
             time.monotonic() < until and any(job.up and not job.left for job in self.jobs.values())
         ):
             time.sleep(0.01)
-            self.hear()
             with contextlib.suppress(SpoolError):
+                self.hear()
                 collect()
         self._talker.close()
-        self.hear()
+        with contextlib.suppress(SpoolError):
+            self.hear()
         try:
+            self._launcher.cancel_doubtful()
             cancelled = self.cancel_all()
             if interrupted and cancelled:
                 logger.warning("pool %r: interrupted, so its %d jobs were cancelled", self._pool, len(cancelled))

@@ -26,11 +26,11 @@ pytestmark = [pytest.mark.slurm, pytest.mark.timeout(150)]
 Make = Callable[..., ClusterPool]
 
 
-def run_in_job(mark: str, go: str) -> str:
+def run_in_job(mark: str, go: str, seconds: float = 50) -> str:
     """Say in `mark` which job this is and wait for `go`; one line for each try."""
     with open(mark, "a") as file:
         file.write(f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']} {os.getppid()}\n")
-    functions.wait_for_file(go, "done")
+    functions.wait_for_file(go, "done", seconds)
     return "done"
 
 
@@ -48,9 +48,9 @@ def eat_memory(megabytes: int, mark: str = "") -> int:
 class Running:
     """A task that runs in a job, and how to reach it."""
 
-    def __init__(self, pool: ClusterPool, folder: Path) -> None:
+    def __init__(self, pool: ClusterPool, folder: Path, func: Callable[[str, str], str] = run_in_job) -> None:
         self.mark, self.go = folder / "mark", folder / "go"
-        self.task = pool.add_task("running", run_in_job, str(self.mark), str(self.go))
+        self.task = pool.add_task("running", func, str(self.mark), str(self.go))
         until(lambda: self.mark.exists() and bool(self.lines), "the task does not start", 40)
 
     @property

@@ -11,7 +11,7 @@ import pytest
 
 import nornir_pools as pools
 from nornir_pools import OptionError, errors
-from nornir_pools.cluster import slurm
+from nornir_pools.cluster import answers, slurm
 from nornir_pools.cluster.slurm import SlurmError
 
 from ..conftest import until
@@ -45,13 +45,13 @@ def stand_in(tmp_path: Path) -> StandIn:
     ],
 )
 def test_job_id_is_found_among_a_sites_words(output: str, job: str) -> None:
-    assert slurm.read_job_id(output) == job
+    assert answers.read_job_id(output) == job
 
 
 @pytest.mark.parametrize("output", ["", "ok\n", "job 12 was not submitted", "Submitted batch job\n", "-5\n"])
 def test_answer_without_a_job_id_is_an_error_that_shows_it(output: str) -> None:
     with pytest.raises(SlurmError, match="holds no job id"):
-        slurm.read_job_id(output)
+        answers.read_job_id(output)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_answer_without_a_job_id_is_an_error_that_shows_it(output: str) -> None:
     ],
 )
 def test_refusals_that_may_pass_are_told_from_final_ones(text: str, kind: str) -> None:
-    assert slurm.is_transient(text) == kind
+    assert answers.is_transient(text) == kind
 
 
 @pytest.mark.parametrize(
@@ -105,9 +105,15 @@ def test_any_other_state_counts_as_alive_and_stands_for_nothing(state: str) -> N
 
 
 def test_states_are_those_of_this_users_jobs_one_by_one(stand_in: StandIn, tmp_path: Path) -> None:
-    environment = stand_in("squeue", "echo 'banner'; echo '12_0|RUNNING'; echo ' 12_1|PENDING '")
+    environment = stand_in("squeue", "echo 'banner'; echo '12_0|RUNNING|None'; echo ' 12_1|PENDING|Priority '")
     assert slurm.states(environment) == {"12_0": "RUNNING", "12_1": "PENDING"}
     assert f"-u {os.geteuid()}" in (tmp_path / "squeue.calls").read_text()
+
+
+@pytest.mark.parametrize("reason", ["PartitionTimeLimit", "QOSMaxWallDurationPerJobLimit", "InvalidAccount"])
+def test_a_job_that_will_never_start_is_told_from_one_that_waits(stand_in: StandIn, reason: str) -> None:
+    environment = stand_in("squeue", f"echo '1_0|PENDING|{reason}'; echo '1_1|PENDING|Resources'; echo '1_2|RUNNING|None'")
+    assert slurm.states(environment) == {"1_0": f"PENDING {reason}", "1_1": "PENDING", "1_2": "RUNNING"}
 
 
 def test_job_is_found_by_its_name_and_the_newest_counts(stand_in: StandIn) -> None:
@@ -125,22 +131,31 @@ def test_many_jobs_are_cancelled_by_few_calls(stand_in: StandIn, tmp_path: Path)
     assert not (tmp_path / "scancel.calls").exists()
 
 
-def test_array_size_is_the_sites_or_a_cautious_one(stand_in: StandIn) -> None:
+def test_array_size_is_the_sites_if_it_is_known(stand_in: StandIn) -> None:
     assert slurm.max_array_size(stand_in("scontrol", "echo 'MaxArraySize            = 4001'")) == 4001
     assert slurm.max_array_size(stand_in("scontrol", "echo 'MaxArraySize = 0'")) == 1
-    assert slurm.max_array_size(stand_in("scontrol", "echo nothing")) == 1000
-    assert slurm.max_array_size(stand_in("scontrol", "exit 1")) == 1000
-    assert slurm.max_array_size({"PATH": "/no/such/folder"}) == 1000
+    assert slurm.max_array_size(stand_in("scontrol", "echo nothing")) == 0
+    assert slurm.max_array_size(stand_in("scontrol", "exit 1")) == 0
+    assert slurm.max_array_size({"PATH": "/no/such/folder"}) == 0
 
 
 def test_accounting_tells_the_last_state_on_record_or_nothing(stand_in: StandIn) -> None:
     rows = ["12_0|NODE_FAIL|0:0||100M", "12_0|CANCELLED by 0|0:9||100M", "12_0.batch|CANCELLED|0:9|150000K|"]
     environment = stand_in("sacct", "; ".join(f"echo '{row}'" for row in rows))
     ending = slurm.Ending("CANCELLED by 0", "0:9", 150_000 * 1024, 100 * 1024**2)
-    assert slurm.accounting("12_0", environment) == ending
-    assert slurm.accounting("12_0", stand_in("sacct", "true")) is None
+    assert slurm.accounting(["12_0", "12_1"], environment) == {"12_0": ending}
+    assert slurm.accounting(["12_0"], stand_in("sacct", "true")) == {}
     with pytest.raises(slurm.SlurmError, match="disabled"):
-        slurm.accounting("12_0", stand_in("sacct", "echo disabled >&2; exit 1"))
+        slurm.accounting(["12_0"], stand_in("sacct", "echo disabled >&2; exit 1"))
+
+
+def test_accounting_is_asked_about_many_jobs_by_few_calls(stand_in: StandIn, tmp_path: Path) -> None:
+    environment = stand_in("sacct", "echo '1_7|FAILED|1:0||'; echo '1_7.batch|FAILED|1:0|5K|'; echo '1_8|RUNNING|0:0||'")
+    jobs = [f"{array}_{index}" for array in range(60) for index in range(1000)]
+    assert slurm.accounting(jobs, environment) == {"1_7": slurm.Ending("FAILED", "1:0", 5 * 1024)}
+    calls = (tmp_path / "sacct.calls").read_text().split("MaxRSS,ReqMem")[:-1]
+    assert len(calls) == 120
+    assert max(map(len, calls)) < 10_000
 
 
 @pytest.mark.parametrize(
@@ -176,12 +191,12 @@ def test_missing_command_is_an_error_that_names_it() -> None:
 
 
 def test_command_that_hangs_is_given_up_and_that_may_pass(stand_in: StandIn, tmp_path: Path) -> None:
-    environment = stand_in("sbatch", f"echo $$ > {tmp_path}/pid; exec sleep 50")
+    environment = stand_in("sbatch", f"sleep 50 & echo $! > {tmp_path}/pid; wait")  # as a site's wrapper of sbatch does
     start = time.monotonic()
     with pytest.raises(SlurmError, match=r"sbatch timed out after 0\.3 s") as caught:
         slurm.run(["sbatch"], environment, seconds=0.3)
     assert time.monotonic() - start < 10
-    assert slurm.is_transient(str(caught.value)) == "busy"
+    assert answers.is_transient(str(caught.value)) == "busy"
     pid = int((tmp_path / "pid").read_text())
     until(lambda: not Path(f"/proc/{pid}").exists(), "it lives on")
 
