@@ -65,6 +65,7 @@ class Companion:
         self._unread = tickets  # this process's way of reading the tickets
         self._lock = threading.Lock()  # guards _sent against a thread that takes tasks back
         self._sent: OrderedDict[int, Task] = OrderedDict()  # by ticket: sent, and not answered
+        self._reaping = threading.Lock()  # guards the exit status, which multiprocessing can read from its pipe only once
         self._number = 0
         self.answered = 0
         self.process = _context.Process(
@@ -138,5 +139,19 @@ class Companion:
         for end in (self._tickets, self._unread):
             if end is not None:
                 end.close()
-        self.process.join()
+        self.wait()
         return self.process.exitcode or 0
+
+    def wait(self, seconds: float = -1) -> None:
+        """Wait for the worker's end; at most so long, if that is not negative."""
+        if self._reaping.acquire(timeout=seconds):
+            try:
+                self.process.join(seconds if seconds >= 0 else None)
+            finally:
+                self._reaping.release()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the worker runs."""
+        with self._reaping:
+            return bool(self.process.is_alive())

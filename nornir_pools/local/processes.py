@@ -149,7 +149,7 @@ class ProcessPool(LocalThreadPoolBase):
         """This thread's worker process, started if there is none, or no more."""
         me = threading.get_ident()
         companion = self._companions.get(me)
-        if companion is None or not companion.process.is_alive():
+        if companion is None or not companion.alive:
             companion = self._companions[me] = Companion(f"{self._name}-worker")
         return companion
 
@@ -184,7 +184,7 @@ class ProcessPool(LocalThreadPoolBase):
         for companion in companions:
             companion.process.terminate()
         for companion in companions:
-            companion.process.join(1.0)  # time to end the commands it had started
+            companion.wait(1.0)  # time to end the commands it had started
             companion.process.kill()
 
     def abandon(self) -> None:

@@ -128,6 +128,24 @@ def test_worker_outlives_exit_and_interrupt_of_a_task() -> None:
     assert pool.add_task("t", functions.process_id).wait_return() == worker
 
 
+def test_threads_that_wait_for_one_worker_see_how_it_ended() -> None:
+    for _ in range(10):
+        companion = Companion("killed")
+        barrier = threading.Barrier(4)
+
+        def wait(companion: Companion = companion, barrier: threading.Barrier = barrier) -> None:
+            barrier.wait()
+            companion.wait(5)
+
+        threads = [threading.Thread(target=wait) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        companion.process.kill()
+        for thread in threads:
+            thread.join()
+        assert companion.end() == -signal.SIGKILL
+
+
 def test_terminated_workers_fail_their_tasks_and_the_pool_goes_on() -> None:
     pool = pools.GetMultithreadingPool("p", 1)
     task = pool.add_task("t", functions.touch_and_wait, str(Path("started").absolute()), "never")
