@@ -62,6 +62,7 @@ from .errors import (
     SubmissionError,
     TaskExitError,
     TaskInterruptedError,
+    TasksFailedError,
     WorkerDiedError,
 )
 from .task import CommandTask, Task
@@ -113,6 +114,7 @@ __all__ = [
     "Task",
     "TaskExitError",
     "TaskInterruptedError",
+    "TasksFailedError",
     "WaitOnAllPools",
     "WaitOnProcessPools",
     "WaitOnThreadPools",

@@ -15,6 +15,7 @@
     ├── WorkerDiedError (RuntimeError)      the process running the task died
     ├── SubmissionError (RuntimeError)      the scheduler refused the job
     ├── SpoolError (OSError)                the run's folder cannot be used
+    ├── TasksFailedError (RuntimeError)     so many tasks have failed that the pool has stopped
     ├── PythonMismatchError (RuntimeError)  the job's Python is another version than the script's
     └── JobError (RuntimeError)             the job ended before the task did
         ├── JobTimeoutError                 time limit (not a TimeoutError: that means "not done yet")
@@ -54,6 +55,7 @@ __all__ = [
     "SubmissionError",
     "TaskExitError",
     "TaskInterruptedError",
+    "TasksFailedError",
     "WorkerDiedError",
 ]
 
@@ -131,6 +133,16 @@ class SpoolError(PoolError, OSError):
     """The run's folder is full, gone, not writable or not private. `folder` is its path."""
 
     folder: str = ""
+
+
+class TasksFailedError(PoolError, RuntimeError):
+    """The pool has stopped, because its first tasks all failed alike (``stop_after``) or too many failed (``max_failures``).
+
+    The message says how the first of them failed; `failed` is how many did, `log` the path of the first one's log.
+    """
+
+    failed: int = 0
+    log: str = ""
 
 
 class PythonMismatchError(PoolError, RuntimeError):

@@ -14,7 +14,7 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,7 +22,7 @@ import submitit
 import submitit.helpers
 
 from ..options import Options
-from . import slurm
+from . import nodelists, slurm
 from .context import for_submission
 
 logger = logging.getLogger("nornir_pools")
@@ -49,8 +49,11 @@ class Launcher(Protocol):
     poll_seconds: float
     """How often `states` may be asked while jobs run."""
 
-    def start(self, options: Options, group: int, count: int, name: str) -> list[str]:
-        """Start `count` jobs for a group and return their ids (perhaps fewer). Raises slurm.SlurmError with the refusal."""
+    def start(self, options: Options, group: int, count: int, name: str, avoid: Collection[str] = ()) -> list[str]:
+        """Start `count` jobs for a group and return their ids (perhaps fewer), not on the nodes to `avoid` if there are others.
+
+        Raises slurm.SlurmError with the refusal.
+        """
         ...
 
     def states(self) -> dict[str, str]:
@@ -144,11 +147,23 @@ class SlurmLauncher:
         self._told_time = False
         self._accounting_after = 0.0  # when it is worth asking again
 
-    def start(self, options: Options, group: int, count: int, name: str) -> list[str]:
+    def start(self, options: Options, group: int, count: int, name: str, avoid: Collection[str] = ()) -> list[str]:
+        if avoid:
+            try:
+                return self._start(options, group, count, name, avoid)
+            except slurm.SlurmError as error:
+                if slurm.is_transient(str(error)):
+                    raise  # else there may be no other node with what these jobs need
+        return self._start(options, group, count, name, ())
+
+    def _start(self, options: Options, group: int, count: int, name: str, avoid: Collection[str]) -> list[str]:
         count = min(count, self._max_array)
         self._submissions += 1
         executor = _Executor(self._run / "jobs", python=options.python or None)
-        executor.update_parameters(**executor.parameters_of(options.job, f"{name}-{self._submissions}"))
+        parameters = executor.parameters_of(options.job, f"{name}-{self._submissions}")
+        if avoid:
+            self._keep_away(avoid, parameters)
+        executor.update_parameters(**parameters)
         if executor.parameters["time"] is None and not self._told_time:
             self._told_time = True
             limit = slurm.default_time(executor.parameters.get("partition"), self._environment)
@@ -158,6 +173,16 @@ class SlurmLauncher:
             command = f"exec {command}"  # no shell between the scheduler's signals and the worker
         array = executor.submit_workers(command, count, self._environment)
         return [f"{array}_{index}" for index in range(count)]
+
+    def _keep_away(self, avoid: Collection[str], parameters: dict[str, Any]) -> None:
+        """Exclude these nodes, beside those of the options, unless the partition has no others that take jobs now."""
+        extra = parameters["additional_parameters"]
+        with contextlib.suppress(slurm.SlurmError):
+            partition = extra.get("partition") or parameters.get("partition")
+            if not nodelists.usable_nodes(partition, self._environment) - set(avoid):
+                return
+        place = extra if extra.get("exclude") else parameters
+        place["exclude"] = ",".join([*filter(None, [place.get("exclude")]), *sorted(avoid)])
 
     def states(self) -> dict[str, str]:
         return slurm.states(self._environment)
@@ -177,7 +202,11 @@ class SlurmLauncher:
             else:
                 if record is not None:
                     return record
-        return slurm.Ending(state if slurm.is_over(state) else "")
+        nodes = ""
+        if state == "FAILED":  # perhaps because of its node
+            with contextlib.suppress(slurm.SlurmError):
+                nodes = nodelists.node_of(job, self._environment)
+        return slurm.Ending(state if slurm.is_over(state) else "", nodes=nodes)
 
     def close(self) -> None:
         pass
@@ -195,7 +224,7 @@ class LocalLauncher:
         self._starters: dict[str, tuple[submitit.Job[Any], float]] = {}  # job -> submitit's job that starts it, since when
         self._pids: dict[str, int] = {}  # of those whose workers have said they are up
 
-    def start(self, options: Options, group: int, count: int, name: str) -> list[str]:
+    def start(self, options: Options, group: int, count: int, name: str, avoid: Collection[str] = ()) -> list[str]:
         jobs = [f"L{self._count + index}" for index in range(1, count + 1)]
         self._count += count
         executor = submitit.LocalExecutor(self._run / "jobs")

@@ -25,6 +25,7 @@ from ..options import Options
 from ..task import Task, dump_call
 from . import slurm
 from .context import ContextReader, fingerprints
+from .failures import Failures
 from .shared import SharedStore
 from .spool import Spool, remove_old_runs, task_name
 
@@ -91,6 +92,8 @@ class ClusterPool(PoolBase):
             run_here(self, task)
             return
         run = self._started()
+        failures = run.watcher.ledger.failures
+        failures.check()
         group = run.watcher.ledger.group_for(self.options.with_task(task.options) if task.options else self.options)
         header = {"name": task.name, "context": run.context(self._context.read())}
         parts = message.pack(header, dump_call(task, run.store.argument), run.share_buffer)
@@ -103,6 +106,8 @@ class ClusterPool(PoolBase):
         except SpoolError:
             run.watcher.ledger.take(number)
             raise
+        if failures.error is not None and self._withdraw(task):  # the pool has stopped meanwhile
+            failures.check()
 
     def _started(self) -> _Run:
         """The run, made when it is first needed."""
@@ -175,9 +180,9 @@ class _Run:
         self.store = SharedStore(self.spool, "pool")
         self._context: tuple[bytes, str] = (b"", "")
         launcher = SlurmLauncher(path, base) if pool.executor == "slurm" else LocalLauncher(path, base)
-        self.watcher = Watcher(
-            pool.name, self.spool, launcher, pool.num_threads, pool._finish, keep_all=pool.options.keep == "all"
-        )
+        failures = Failures(pool.name, pool.options.stop_after, pool.options.max_failures)
+        keep_all = pool.options.keep == "all"
+        self.watcher = Watcher(pool.name, self.spool, launcher, pool.num_threads, pool._finish, failures, keep_all=keep_all)
 
     def context(self, context: bytes) -> str:
         """Where the context of a task is stored; most tasks have the one of the task before."""

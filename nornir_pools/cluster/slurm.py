@@ -209,6 +209,8 @@ class Ending:
     memory: int = 0
     """Most bytes it was seen to use; 0 if unknown."""
     memory_asked: int = 0
+    nodes: str = ""
+    """Where it ran, as SLURM writes lists of nodes."""
 
     @property
     def over_memory(self) -> bool:
@@ -250,15 +252,15 @@ def accounting(job: str, environment: Mapping[str, str]) -> Ending | None:
 
     Raises SlurmError if the call fails, so that it can be left alone for a while.
     """
-    columns = "JobID,State,ExitCode,MaxRSS,ReqMem"
+    columns = "JobID,State,ExitCode,MaxRSS,ReqMem,NodeList"
     output = run(["sacct", "-n", "-P", "-D", "-j", job, "-o", columns], environment, seconds=15)
-    rows = [line.split("|") for line in output.splitlines() if line.count("|") == 4]
+    rows = [line.split("|") for line in output.splitlines() if line.count("|") == 5]
     whole = [row for row in rows if "." not in row[0] and is_over(row[1])]
     if not whole:
         return None
-    _, state, exit_code, _, asked = whole[-1]
+    _, state, exit_code, _, asked, nodes = whole[-1]
     used = max((_bytes(row[3]) for row in rows), default=0)
-    return Ending(state, exit_code, used, _bytes(asked))
+    return Ending(state, exit_code, used, _bytes(asked), nodes)
 
 
 def _bytes(text: str) -> int:

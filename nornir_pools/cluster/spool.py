@@ -6,9 +6,11 @@
     journal.jsonl                   what the pool did, one JSON object a line
     shared/DIGEST                   contexts, and values that many tasks use, each once
     todo/GROUP/SHARD/TASK           a waiting call; TASK is number.try, a shard holds 1,000 numbers, a group shares options
-    todo/GROUP/WORD                 words to workers: stop, quit.WORKER, longest.SECONDS
+    todo/GROUP/WORD                 words to workers: stop, quit.WORKER, longest.SECONDS, avoid.NODE
     claimed/WORKER/TASK             a call that this worker has taken
     inbox/TASK.WORKER               an outcome
+    inbox/TASK.WORKER~              a failure that may be the node's: the call stays claimed, until the pool decides
+    inbox/TASK.WORKER?              the same, but the worker had no second task to compare it with
     inbox/+WORKER.N.WORD            a worker's word: up, idle, left
     packs/N                         outcomes that were collected
     jobs/                           sbatch scripts and logs
@@ -32,9 +34,10 @@ from ..errors import SpoolError
 from ..message import Buffer
 from .folder import FLAGS, Folder, write_all
 
-__all__ = ["FORMAT", "Spool", "remove_old_runs", "task_name", "task_number"]
+__all__ = ["FORMAT", "HANDED_BACK", "IN_DOUBT", "Spool", "remove_old_runs", "task_name", "task_number"]
 
 FORMAT = 1
+HANDED_BACK, IN_DOUBT = "~", "?"  # at the end of an outcome's name
 _FOLDERS = ("shared", "todo", "claimed", "inbox", "packs", "jobs")
 _PACKED = 1 << 16  # bytes: a larger outcome is a file of its own
 _PACK_SIZE = 1 << 26  # bytes
@@ -149,9 +152,14 @@ class Spool(Folder):
                 self.remove_folder(f"todo/{group}/{shard}")
 
     def tell_workers(self, group: int, word: str) -> None:
-        """Leave a word for workers: "stop", "quit.WORKER" (for when they find nothing to do), or "longest.SECONDS"."""
+        """Leave a word for workers: "stop", "quit.WORKER" (both for when they find nothing to do), "longest.SECONDS", or
+        "avoid.NODE" (for workers that have done nothing yet)."""
         self.make_folder(f"todo/{group}")
         self.write(f"todo/{group}/{word}", [b""], who="pool")
+
+    def drop_claim(self, worker: str, claim: str) -> None:
+        """A call that was handed back is not to be run again."""
+        self.remove(f"claimed/{worker}/{claim}")
 
     def discard(self, *, keep_logs: Collection[str]) -> None:
         """Remove what a closed run needs no more: all but its description, its journal, and logs that are to be kept."""
@@ -197,6 +205,10 @@ class Spool(Folder):
         """Publish the outcome of a claimed call; only then is the claim over."""
         os.rename(draft, f"inbox/{task}.{worker}", src_dir_fd=self._fd, dst_dir_fd=self._fd)
         self.remove(f"claimed/{worker}/{task}")
+
+    def hand_back(self, draft: str, task: str, worker: str, mark: str) -> None:
+        """Publish an outcome that may be the node's doing: the pool decides whether it counts or the call is tried again."""
+        os.rename(draft, f"inbox/{task}.{worker}{mark}", src_dir_fd=self._fd, dst_dir_fd=self._fd)
 
     def say(self, worker: str, number: int, word: str, facts: dict[str, Any]) -> None:
         """Tell the pool about this worker; `number` orders its words."""

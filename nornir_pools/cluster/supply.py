@@ -21,7 +21,7 @@ from .endings import Endings
 from .jobs import Group, Job
 from .launcher import Launcher
 from .ledger import Ledger
-from .obituary import mismatch, refusal
+from .obituary import refusal
 from .spool import Spool
 
 __all__ = ["Supply"]
@@ -53,7 +53,7 @@ class Supply:
         self._answers: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._asked_states = 0.0
         self._asking = False
-        self._mourn = Endings(pool, spool, ledger, self.jobs).see_to
+        self.endings = Endings(pool, spool, ledger, self.jobs)
         self._talker = threading.Thread(target=self._talk, name=f"{pool}-scheduler", daemon=True)
         self._talker.start()
 
@@ -96,8 +96,7 @@ class Supply:
             self._asked_states = 0.0  # ask at once how the job ends
         else:
             job.left = True
-            if facts["reason"] == "mismatch":
-                self._ledger.fail_waiting(self._ledger.groups[job.group], mismatch(self._pool, facts))
+            self.endings.note_leave(job, facts)
 
     def _note_up(self, job: Job, facts: dict[str, Any]) -> None:
         group = self._ledger.groups[job.group]
@@ -106,6 +105,7 @@ class Supply:
             job.workers.append(facts["worker"])
             group.start_delay = time.monotonic() - job.submitted
             group.first_up = group.first_up or time.monotonic()
+        self.endings.note_up(job, facts["node"])
         self._launcher.note_up(job.id, facts["pid"])
 
     def look_after(self) -> None:
@@ -139,24 +139,25 @@ class Supply:
     def _submit(self, group: Group, count: int) -> None:
         group.launching = count
         group.not_before = time.monotonic() + 1.0
+        avoid = self.endings.avoid(group)
 
         def order() -> None:
             try:
-                ids = self._launcher.start(group.options, group.number, count, self._spool.path.name)
+                ids = self._launcher.start(group.options, group.number, count, self._spool.path.name, avoid)
             except Exception as error:
                 text = str(error)
                 self._answers.put(lambda: self._refused(group, count, text))
             else:
-                self._answers.put(lambda: self._started(group, ids))
+                self._answers.put(lambda: self._started(group, ids, avoid))
 
         self._orders.put(order)
 
-    def _started(self, group: Group, ids: list[str]) -> None:
+    def _started(self, group: Group, ids: list[str], avoid: frozenset[str]) -> None:
         group.launching = 0
         group.refused_since = None
         self._spool.note(t="jobs", group=group.number, ids=ids)
         for job in ids:
-            self.jobs.setdefault(job, Job(job, group.number, log=self._spool.log_path(f"{job}.log")))
+            self.jobs.setdefault(job, Job(job, group.number, log=self._spool.log_path(f"{job}.log"), avoids=avoid))
 
     def _refused(self, group: Group, count: int, text: str) -> None:
         """sbatch has said no: try again later with fewer, or fail the tasks that it was for."""
@@ -252,7 +253,7 @@ class Supply:
 
     def _end_of(self, job: Job, ending: slurm.Ending) -> None:
         self.jobs.pop(job.id, None)
-        self._mourn(job, ending)
+        self.endings.see_to(job, ending)
 
     def cancel_all(self) -> list[str]:
         """Cancel every job that has not left, and return their ids. Raises slurm.SlurmError."""

@@ -20,10 +20,11 @@ from ..errors import PoolError, SpoolError
 from ..outcome import Outcome
 from ..task import Task
 from . import slurm
+from .failures import Failures
 from .jobs import Group
 from .launcher import Launcher
 from .ledger import Ledger
-from .spool import Spool, task_number
+from .spool import HANDED_BACK, IN_DOUBT, Spool, task_number
 from .supply import Supply
 
 __all__ = ["Watcher"]
@@ -45,10 +46,11 @@ class Watcher:
         launcher: Launcher,
         limit: int,
         finish: Callable[[Task, Outcome], None],
+        failures: Failures,
         *,
         keep_all: bool,
     ) -> None:
-        self.ledger = Ledger(spool, finish)
+        self.ledger = Ledger(spool, finish, failures)
         self._pool = pool
         self._spool = spool
         self._wake = threading.Event()
@@ -159,13 +161,15 @@ class Watcher:
     def _accept(self, name: str, accepted: list[tuple[Task, Outcome]], entries: list[dict[str, Any]]) -> None:
         number = task_number(name)
         entry = self.ledger.find(number)
+        data = self._spool.read(f"inbox/{name}")
+        facts, parts = message.unpack(data)
+        facts["log"] = self._log_path(facts.get("log"))
+        if name.endswith((HANDED_BACK, IN_DOUBT)) and self.supply.endings.take_back(name, facts):
+            return
         if entry is None:
             return  # another try was faster, or the task was given up
         if not name.startswith(f"{entry.file}."):  # an earlier try, given up for dead, has made it after all
             self._spool.withdraw(entry.group.number, entry.file)
-        data = self._spool.read(f"inbox/{name}")
-        facts, parts = message.unpack(data)
-        facts["log"] = self._log_path(facts.get("log"))
         entries.append({"t": "done", "n": number, "outcome": name, "ok": facts["ok"], **self._spool.keep(name, data)})
         job = self.supply.jobs.get(facts["job"])
         if job is not None:
@@ -176,6 +180,7 @@ class Watcher:
         group = entry.group
         group.fruitless = 0
         if "started" in facts:
+            self.supply.endings.note_end(number, facts)
             group.seconds += facts["finished"] - facts["started"]
             group.finished += 1
             self._note_longest(group, facts["finished"] - facts["started"])

@@ -133,9 +133,9 @@ def test_array_size_is_the_sites_or_a_cautious_one(stand_in: StandIn) -> None:
 
 
 def test_accounting_tells_the_last_state_on_record_or_nothing(stand_in: StandIn) -> None:
-    rows = ["12_0|NODE_FAIL|0:0||100M", "12_0|CANCELLED by 0|0:9||100M", "12_0.batch|CANCELLED|0:9|150000K|"]
+    rows = ["12_0|NODE_FAIL|0:0||100M|n1", "12_0|CANCELLED by 0|0:9||100M|n2", "12_0.batch|CANCELLED|0:9|150000K||n2"]
     environment = stand_in("sacct", "; ".join(f"echo '{row}'" for row in rows))
-    ending = slurm.Ending("CANCELLED by 0", "0:9", 150_000 * 1024, 100 * 1024**2)
+    ending = slurm.Ending("CANCELLED by 0", "0:9", 150_000 * 1024, 100 * 1024**2, "n2")
     assert slurm.accounting("12_0", environment) == ending
     assert slurm.accounting("12_0", stand_in("sacct", "true")) is None
     with pytest.raises(slurm.SlurmError, match="disabled"):
