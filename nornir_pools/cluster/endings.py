@@ -54,11 +54,6 @@ class Endings:
         if not claims and not job.finished:
             self._note_fruitless(job, ending, stillborn=not job.up)
 
-    def note_up(self, job: Job, node: str) -> None:
-        """A job's worker is up."""
-        job.node = node
-        self._nodes.note_up(node)
-
     def note_leave(self, job: Job, facts: dict[str, Any]) -> None:
         """A worker has left by its own will."""
         group = self._ledger.groups[job.group]
@@ -67,14 +62,16 @@ class Endings:
         elif facts["reason"] == "bad_node" and not facts["handed_back"]:  # it had no process that could take a task
             self._note_fruitless(job, slurm.Ending("FAILED"), stillborn=True)
         elif facts["reason"] == "avoided" and job.node in job.avoids:
-            group.any_node = True  # it was to be kept away from that node, and there was no other
+            group.unavoidable = job.avoids  # there was no other node
             self.avoid(group)
 
     # --- nodes
 
     def avoid(self, group: Group) -> frozenset[str]:
         """The nodes that the group's jobs are to be kept away from; workers that come up there in spite of it are told."""
-        nodes = frozenset() if group.any_node else self._nodes.to_avoid()
+        nodes = self._nodes.to_avoid()
+        if group.unavoidable and nodes >= group.unavoidable:
+            nodes = frozenset()
         for node in nodes - group.avoided:
             self._spool.tell_workers(group.number, f"avoid.{node}")
         for node in group.avoided - nodes:
@@ -100,11 +97,11 @@ class Endings:
             self._spool.drop_claim(worker, claim)
             self._spool.withdraw(entry.group.number, claim)  # if its worker was started once more and has given it back
             return False
+        what = facts.get("error", "a command that cannot be run").partition("\n")[0]
+        why = f"task {entry.task.name!r} has failed there ({what}; log: {facts['log']})"
+        self._nodes.note_handed_back(facts["node"], entry.number, why)
+        self._tell_workers()  # before the task is there for one that comes up on the same node
         if self._spool.try_again(worker, claim, entry.group.number, task_name(entry.number, entry.attempt + 1)):
-            what = facts.get("error", "a command that cannot be run")
-            why = f"task {entry.task.name!r} has failed there ({what.splitlines()[0]}; log: {facts['log']})"
-            self._nodes.note_handed_back(facts["node"], entry.number, why)
-            self._tell_workers()
             entry.history.append(f"try {entry.attempt + 1}, job {facts['job']} on {facts['host']}: {what}")
             self._note_again(entry, entry.group, "bad_node", facts["job"])
         return True  # if the claim is gone, its worker was started once more and has given it back
@@ -159,13 +156,14 @@ class Endings:
         if cause == "cancelled":  # somebody has cancelled a job that waited: so ends one of those that wait for it
             self._ledger.fail_waiting(group, error, most=1)
             return
-        if stillborn and cause in _NODES_DOING:
-            why = f"jobs end there before they take a task, the last one, {job.id}, with {ending}; its log: {job.log}"
-            if not self._nodes.note_stillborn(job.node, why, job.avoids):
-                return
-            self._tell_workers()
+        if stillborn and cause in _NODES_DOING and not self._nodes.note_stillborn(job.node, job.avoids):
+            return
         group.fruitless += 1
         if group.fruitless >= FRUITLESS and not any(other.live for other in self._jobs.values() if other.group == job.group):
             self._nodes.absolve_stillborn()
             self._ledger.fail_waiting(group, error)
             group.fruitless = 0  # tasks that are added from now on have a chance of their own
+        if stillborn:
+            self._tell_workers()
+            why = f"jobs end there before they take a task, the last one, {job.id}, with {ending}; its log: {job.log}"
+            self._nodes.tell(job.node, why)

@@ -76,7 +76,7 @@ def _failure(task: Task, outcome: Outcome) -> tuple[str, str]:
         return text, re.sub(r"\d+", "#", text.partition("\n")[0].replace(repr(task.name), ""))
     if isinstance(task, CommandTask) and outcome.value[0]:
         status = f"exit status {outcome.value[0]}"
-        return f"{status}: {outcome.value[2][-1000:].strip()}", status
+        return ": ".join(filter(None, [status, outcome.value[2][-1000:].strip()])), status
     return "", ""
 
 

@@ -83,8 +83,8 @@ class Group:
     """After a refusal because of a limit: the most jobs to ask for at once; 0 for no such limit."""
     avoided: frozenset[str] = frozenset()
     """Nodes that workers are told to leave."""
-    any_node: bool = False
-    """No node can be avoided: these jobs have no other."""
+    unavoidable: frozenset[str] = frozenset()
+    """Nodes that jobs came up on though they were to be kept away from all of them: there are no others."""
     refused_since: float | None = None
     said: bool = False
 

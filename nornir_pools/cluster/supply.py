@@ -86,7 +86,7 @@ class Supply:
         job = self.jobs.get(facts["job"])
         if job is None:  # sbatch's answer is still on its way, or somebody else has sent the job
             job = self.jobs[facts["job"]] = Job(facts["job"], facts["group"])
-        job.log, job.host = facts.get("log") or job.log, facts["host"]
+        job.log, job.host, job.node = facts.get("log") or job.log, facts["host"], facts["node"]
         if word == "up":
             self._note_up(job, facts)
         elif word == "idle":
@@ -105,7 +105,6 @@ class Supply:
             job.workers.append(facts["worker"])
             group.start_delay = time.monotonic() - job.submitted
             group.first_up = group.first_up or time.monotonic()
-        self.endings.note_up(job, facts["node"])
         self._launcher.note_up(job.id, facts["pid"])
 
     def look_after(self) -> None:
@@ -157,7 +156,7 @@ class Supply:
         group.refused_since = None
         self._spool.note(t="jobs", group=group.number, ids=ids)
         for job in ids:
-            self.jobs.setdefault(job, Job(job, group.number, log=self._spool.log_path(f"{job}.log"), avoids=avoid))
+            self.jobs.setdefault(job, Job(job, group.number, log=self._spool.log_path(f"{job}.log"))).avoids = avoid
 
     def _refused(self, group: Group, count: int, text: str) -> None:
         """sbatch has said no: try again later with fewer, or fail the tasks that it was for."""

@@ -131,7 +131,7 @@ class Worker:
         for fresh in (False, True):
             if fresh:
                 # Over NFS a rename may have succeeded though its repeated request was told "no such file": a task that
-                # stands among our claims is ours (we run one at a time, so there is no other reason for it).
+                # stands among our claims is ours (we run one at a time, and know those that we have handed back).
                 if self._lost_race and (owned := set(self.spool.claims(self.name)) - self._doubt.kept):
                     return owned.pop()
                 self._lost_race = False
