@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 import nornir_pools as pools
 from nornir_pools import TasksFailedError
 from nornir_pools.cluster.pool import ClusterPool
+from nornir_pools.cluster.spool import Spool
 
 from .. import functions
 from ..conftest import until
@@ -23,6 +25,7 @@ def make(count: int = 1, **options: Any) -> ClusterPool:
 def note_and_fail(ledger: str, number: int) -> None:
     with open(ledger, "a") as file:
         file.write("x")
+    time.sleep(0.02)  # time for the pool to stop before all is done
     raise ValueError(f"tile {number} is empty")
 
 
@@ -48,7 +51,10 @@ def test_the_first_20_tasks_failing_alike_stop_the_pool(tmp_path: Path) -> None:
             pool.add_task("later", functions.add, 1)
     with pytest.raises(TasksFailedError):
         pool.add_process("later", "true")
-    assert '"t": "stopped"' in (pool.folder / "journal.jsonl").read_text() if pool.folder else False
+    assert pool.folder is not None
+    journal = (pool.folder / "journal.jsonl").read_text()
+    assert '"t": "stopped"' in journal
+    assert '"name": "later"' not in journal
     pool.shutdown()
     assert make().add_task("a new pool", functions.add, 1, 2).wait_return(40) == 3
 
@@ -66,10 +72,28 @@ def test_a_script_that_adds_tasks_all_the_time_is_told(tmp_path: Path) -> None:
     assert len((tmp_path / "ledger").read_text()) < 200
 
 
+def test_a_task_that_is_added_at_the_moment_of_the_stop_does_not_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = make(max_failures=1, idle_seconds=0)
+    pool.add_task("good", functions.add, 1, 2).wait_return(40)
+    until(lambda: not pool.get_active_nodes(), "the worker stays", 20)  # or it might be faster
+    assert pool._run is not None
+    run, publish = pool._run, Spool.publish
+
+    def stop_before(spool: Spool, *arguments: Any) -> None:
+        run.watcher.ledger.failures.error = TasksFailedError("stopped just now")
+        publish(spool, *arguments)
+
+    monkeypatch.setattr(Spool, "publish", stop_before)
+    with pytest.raises(TasksFailedError, match="stopped just now"):
+        pool.add_task("late", functions.add, 1)
+    assert pool.num_active_tasks == 0
+    assert len(run.watcher.ledger) == 0
+
+
 def test_stop_after_0_goes_on_whatever_fails(tmp_path: Path) -> None:
-    tasks = add_many(make(stop_after=0), 60, note_and_fail, str(tmp_path / "ledger"))
+    tasks = add_many(make(stop_after=0), 40, note_and_fail, str(tmp_path / "ledger"))
     assert all(isinstance(task.exception(40), ValueError) for task in tasks)
-    assert len((tmp_path / "ledger").read_text()) == 60
+    assert len((tmp_path / "ledger").read_text()) == 40
 
 
 def test_one_success_is_enough_to_go_on(tmp_path: Path) -> None:

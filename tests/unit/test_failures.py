@@ -14,20 +14,22 @@ from nornir_pools.task import CommandTask, Task
 
 from ..functions import NoTextError
 
+NAMES = [f"task {letter}" for letter in "abcdefghijklmnopqrstuvwxyz" * 2]
+
 
 def ends(failures: Failures, *endings: Any) -> list[bool]:
     """Let tasks end with these errors or values."""
     pool = pools.GetSerialPool("for its tasks")
     said = []
     for number, ending in enumerate(endings):
-        task = (CommandTask if isinstance(ending, tuple) else Task)(pool, f"task {number}", abs, (1,), {})
+        task = (CommandTask if isinstance(ending, tuple) else Task)(pool, NAMES[number], abs, (1,), {})
         error = ending if isinstance(ending, BaseException) else None
         said.append(failures.note(task, Outcome(None if error else ending, error, {"log": f"{number}.log"})))
     return said
 
 
 def value_errors(count: int) -> list[ValueError]:
-    return [ValueError(f"tile {number} of 'task {number}' is empty\nline {number * 'x'}") for number in range(count)]
+    return [ValueError(f"tile {number} of {NAMES[number]!r} is empty\nline {number * 'x'}") for number in range(count)]
 
 
 def test_the_first_tasks_all_failing_alike_stop_the_pool() -> None:
@@ -39,7 +41,7 @@ def test_the_first_tasks_all_failing_alike_stop_the_pool() -> None:
     assert (failures.error.failed, failures.error.log) == (3, "0.log")
     text = str(failures.error)
     assert "pool 'p' has stopped, since its first 3 tasks all failed alike" in text
-    assert "task 'task 0': ValueError: tile 0 of 'task 0' is empty\nline" in text
+    assert "task 'task a': ValueError: tile 0 of 'task a' is empty\nline" in text
     assert "stop_after=0" in text
 
 
@@ -53,7 +55,7 @@ def test_one_that_ends_differently_among_the_first_lets_the_pool_go_on(other: An
 
 
 def test_the_name_of_the_task_and_numbers_make_no_difference() -> None:
-    assert any(ends(Failures("p", 3, None), *(ValueError(f"task 'task {n}': job {10**n}_{n} is gone") for n in range(3))))
+    assert any(ends(Failures("p", 3, None), *(ValueError(f"task {NAMES[n]!r}: job {10**n}_{n} is gone") for n in range(3))))
 
 
 def test_commands_fail_alike_by_their_status() -> None:
@@ -72,7 +74,7 @@ def test_too_many_failures_of_any_kind_stop_the_pool() -> None:
     failures = Failures("p", 20, 3)
     assert ends(failures, 1, ValueError("a"), (0, "", ""), KeyError("b"), 2, (1, "", "")) == 5 * [False] + [True]
     assert "since 3 of its tasks have failed (max_failures=3)" in str(failures.error)
-    assert "task 'task 1': ValueError: a" in str(failures.error)
+    assert "task 'task b': ValueError: a" in str(failures.error)
 
 
 def test_a_stopped_pool_says_so_each_time_with_an_error_of_its_own() -> None:
