@@ -65,6 +65,7 @@ from .errors import (
     SubmissionError,
     TaskExitError,
     TaskInterruptedError,
+    TasksFailedError,
     WorkerDiedError,
     WorkerOutOfMemoryError,
 )
@@ -119,6 +120,7 @@ __all__ = [
     "Task",
     "TaskExitError",
     "TaskInterruptedError",
+    "TasksFailedError",
     "WaitOnAllPools",
     "WaitOnProcessPools",
     "WaitOnThreadPools",

@@ -18,6 +18,7 @@
     ├── SpoolError (OSError)                the run's folder cannot be used
     ├── RunBusyError (RuntimeError)         another process holds the run
     ├── RunNotFoundError (LookupError)      there is no such run, or it was closed
+    ├── TasksFailedError (RuntimeError)     so many tasks have failed that the pool has stopped
     ├── PythonMismatchError (RuntimeError)  the job's Python is another version than the script's
     └── JobError (RuntimeError)             the job ended before the task did
         ├── JobTimeoutError                 time limit (not a TimeoutError: that means "not done yet")
@@ -59,6 +60,7 @@ __all__ = [
     "SubmissionError",
     "TaskExitError",
     "TaskInterruptedError",
+    "TasksFailedError",
     "WorkerDiedError",
     "WorkerOutOfMemoryError",
 ]
@@ -159,6 +161,16 @@ class RunBusyError(PoolError, RuntimeError):
 
 class RunNotFoundError(PoolError, LookupError):
     """No run has that name, or more than one, or it was closed; ``nornir_pools.runs()`` lists them."""
+
+
+class TasksFailedError(PoolError, RuntimeError):
+    """The pool has stopped, because its first tasks all failed alike (``stop_after``) or too many failed (``max_failures``).
+
+    The message says how the first of them failed; `failed` is how many did, `log` the path of the first one's log.
+    """
+
+    failed: int = 0
+    log: str = ""
 
 
 class PythonMismatchError(PoolError, RuntimeError):

@@ -53,7 +53,9 @@ _SLURM = {
 }
 JOB_OPTIONS = frozenset(_GENERIC | {f"slurm_{name}" for name in _SLURM})
 _OWN_JOB_OPTIONS = frozenset({"retries", "tasks_per_job"})
-POOL_OPTIONS = frozenset({"executor", "folder", "idle_seconds", "keep", "max_jobs", "on_interrupt", "python"})
+POOL_OPTIONS = frozenset(
+    {"executor", "folder", "idle_seconds", "keep", "max_failures", "max_jobs", "on_interrupt", "python", "stop_after"}
+)
 _ALL = JOB_OPTIONS | _OWN_JOB_OPTIONS | POOL_OPTIONS
 
 RETRY_CAUSES = ("cancelled", "lost", "node_failed", "oom", "preempted", "timeout", "worker_died")
@@ -81,6 +83,10 @@ class Options:
     on, and ``nornir_pools.attach`` finds them."""
     python: str = ""
     """The command that starts Python in a job, any shell text. Empty: this interpreter."""
+    stop_after: int = 20
+    """If the first so many tasks all fail alike, the pool stops (TasksFailedError); 0: it never does for that."""
+    max_failures: int | None = None
+    """After so many failed tasks the pool stops; a command fails if its exit status is not 0. None: it goes on."""
     tasks_per_job: int | None = None
     """1: a job never takes over another task. None: a job that is done early does."""
     retries: int | Mapping[str, int | str] | None = None
@@ -151,7 +157,7 @@ def check_names(options: Mapping[str, Any], place: str = "") -> None:
 
 
 _POSITIVE = {"timeout_min", "mem_gb", "nodes", "cpus_per_task", "tasks_per_node", "slurm_time", "slurm_nodes"}
-_WHOLE = {"max_jobs", "cpus_per_task", "nodes", "tasks_per_node"}
+_WHOLE = {"max_failures", "max_jobs", "cpus_per_task", "nodes", "tasks_per_node"}
 _TEXT = {"folder", "python", "slurm_partition", "slurm_account", "slurm_qos", "slurm_job_name", "slurm_constraint"}
 
 
@@ -178,6 +184,8 @@ def _problem(name: str, value: Any) -> str:
         return "must be a number above 0 (0 would mean without limit)" if "time" in name else "must be a number above 0"
     if name in _WHOLE and not (isinstance(value, int) and number and value >= 1):
         return "must be a whole number of at least 1"
+    if name == "stop_after" and not (isinstance(value, int) and number and value >= 0):
+        return "must be a whole number of at least 0"
     if name in ("idle_seconds", "gpus_per_node") and not (number and value >= 0):
         return "must be a number of at least 0"
     if name in _TEXT and not isinstance(value, str):

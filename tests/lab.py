@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
 import subprocess
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import pytest
 
 __all__ = ["LAB", "Slurm", "find_slurm", "stop_lab"]
 
@@ -42,6 +47,21 @@ class Slurm:
         """Have ``slurm/lab/daemon`` end or start a daemon."""
         command = [str(LAB / "daemon"), "--dir", str(self.lab), *words]
         subprocess.run(command, timeout=60, check=True, stdin=subprocess.DEVNULL, capture_output=True)
+
+    @contextlib.contextmanager
+    def hide(self, node: str, folder: Path) -> Iterator[None]:
+        """Have a folder of this machine be empty on one node of the lab, for the jobs there and for nobody else."""
+        pid_file = Path(self.conf).parents[1] / "run" / f"slurmd.{node}.pid"
+        if os.geteuid() != 0 or not pid_file.exists():
+            pytest.skip("only root can change what a node sees, and only one of the project's lab")
+        inside = ["nsenter", "--target", pid_file.read_text().strip(), "--mount"]
+        with tempfile.TemporaryDirectory() as empty:
+            os.chmod(empty, 0o755)
+            subprocess.run([*inside, "mount", "--bind", empty, folder], timeout=20, check=True)
+            try:
+                yield
+            finally:
+                subprocess.run([*inside, "umount", "--lazy", folder], timeout=20, check=True)
 
     def environment(self) -> dict[str, str]:
         """The environment in which SLURM commands work."""

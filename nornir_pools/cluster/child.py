@@ -8,19 +8,34 @@ import os
 import signal
 import sys
 import time
+import traceback
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from .. import message
 from .. import outcome as outcomes
 from ..base import live_pools
 from ..errors import SpoolError
 from .context import Surroundings
+from .environment import is_environments
 from .shared import SharedStore, use_store
 from .signals import signals
 from .spool import Spool
 
-__all__ = ["Child"]
+__all__ = ["Child", "Report"]
+
+
+_OWN, _ENVIRONMENT = "=", "~"  # before the draft in a report: who may be to blame
+
+
+class Report(NamedTuple):
+    """What the child says of a task that it has run."""
+
+    draft: str
+    """The path of its outcome, which is not yet to be seen by the pool."""
+    environment: bool
+    """Whether it may have failed because of the node."""
 
 
 class Child:
@@ -48,17 +63,27 @@ class Child:
             signal.set_wakeup_fd(-1)
             _run_tasks(*arguments)
             status = 0
+        except BaseException:
+            traceback.print_exc()  # into the job's log
         finally:
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(status)
 
-    def run(self, task: str) -> str | None:
-        """Have the child run a task; returns the draft of its outcome, or None if the child died."""
+    def is_ready(self) -> bool:
+        """Wait until the child takes tasks; False if it died before that."""
+        return self._next_report() is not None
+
+    def run(self, task: str) -> Report | None:
+        """Have the child run a task; returns None if the child died."""
         try:
             os.write(self._orders, task.encode() + b"\n")
         except BrokenPipeError:
             return None
+        report = self._next_report()
+        return None if report is None else Report(report[1:], report[0] == _ENVIRONMENT)
+
+    def _next_report(self) -> str | None:
         report = b""
         while not report.endswith(b"\n"):
             if not self._wait_for_report():
@@ -102,10 +127,11 @@ def _run_tasks(
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
     runner = _Runner(spool, worker, {**facts, "pid": os.getpid()}, fingerprints)
+    os.write(reports, b"ready\n")
     with open(orders, "rb", buffering=0) as lines:
         while order := lines.readline():
-            draft = runner.run(order.decode().strip())
-            os.write(reports, draft.encode() + b"\n")
+            draft, environment = runner.run(order.decode().strip())
+            os.write(reports, f"{_ENVIRONMENT if environment else _OWN}{draft}\n".encode())
     for pool in live_pools():  # pools that tasks made in here end with it
         pool.shutdown()
 
@@ -118,12 +144,13 @@ class _Runner:
         self._surroundings = Surroundings(fingerprints)
         self._store = SharedStore(spool, worker)
         self._contexts: dict[str, dict[str, Any]] = {}
+        self._func: Callable[..., Any] | None = None  # of the current task, once it is there
         use_store(self._store)
         for stream in (sys.stdout, sys.stderr):
             stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
 
-    def run(self, task: str) -> str:
-        """Run a claimed task; returns the path of its outcome, which is not yet to be seen by the pool."""
+    def run(self, task: str) -> Report:
+        """Run a claimed task and draft its outcome."""
         started, log_start = time.time(), _log_size()
         outcome = outcomes.call(self._call, (task,), {})
         self._surroundings.leave()
@@ -134,19 +161,25 @@ class _Runner:
             "log_start": log_start,
             "log_end": _log_size(),
         }
-        facts, parts = outcomes.freeze(outcome, self._name)
         try:
-            return self._spool.draft("inbox", message.pack(facts, parts), self._worker)
+            return self._draft(outcome)
         except SpoolError as error:  # the disk may be full for a large value and still have room for the reason
-            facts, parts = outcomes.freeze(outcomes.Outcome(error=error, facts=outcome.facts), self._name)
-            return self._spool.draft("inbox", message.pack(facts, parts), self._worker)
+            return self._draft(outcomes.Outcome(error=error, facts=outcome.facts))
+
+    def _draft(self, outcome: outcomes.Outcome) -> Report:
+        environment = is_environments(outcome, self._func)
+        if environment:
+            outcome.facts["environment"] = True
+        facts, parts = outcomes.freeze(outcome, self._name)
+        return Report(self._spool.draft("inbox", message.pack(facts, parts), self._worker), environment)
 
     def _call(self, task: str) -> Any:
-        self._name = task
+        self._name, self._func = task, None
         header, parts = message.unpack(self._spool.read(f"claimed/{self._worker}/{task}"), self._store.read)
         self._name = header["name"]
         self._surroundings.enter(self._context(header["context"]))
         func, args, kwargs = message.load(parts)
+        self._func = func
         del parts
         return func(*args, **kwargs)
 

@@ -1,24 +1,30 @@
-"""What becomes of the tasks of a job that has ended before them: another try, or an error that says why."""
+"""What becomes of the tasks that a job or a node has failed: another try, or an error that says why."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from ..errors import JobError, JobTimeoutError, WorkerDiedError, WorkerOutOfMemoryError
 from ..options import Options
 from ..outcome import Outcome
 from . import slurm
-from .jobs import FRUITLESS, Job
+from .jobs import FRUITLESS, Group, Job
 from .ledger import Entry, Ledger
-from .obituary import job_error
+from .nodelists import first_node
+from .nodes import Nodes
+from .obituary import job_error, mismatch
 from .retries import cause_of, next_options
-from .spool import Spool, task_name, task_number
+from .spool import IN_DOUBT, Spool, task_name, task_number
 
 __all__ = ["Endings"]
 
 logger = logging.getLogger("nornir_pools")
+
+_NODES_DOING = ("worker_died", "node_failed", "lost")  # causes for which a job that does not start speaks against its node
+HAND_BACKS = 2  # times that a task is tried again because its node may be to blame, uncharged
 
 
 class Endings:
@@ -29,9 +35,11 @@ class Endings:
         self._spool = spool
         self._ledger = ledger
         self._jobs = jobs
+        self._nodes = Nodes(pool)
 
     def see_to(self, job: Job, ending: slurm.Ending) -> None:
         """A job has ended, not by its own will."""
+        job.node = job.node or first_node(ending.nodes)
         claims = [
             (worker, claim)
             for worker in self._spool.names("claimed")
@@ -46,14 +54,71 @@ class Endings:
             if entry is not None and entry.file == claim:
                 self._judge(job, ending, entry, worker)
         if not claims and not job.finished:
-            self._note_fruitless(job, ending)
+            self._note_fruitless(job, ending, stillborn=not job.up)
+
+    def note_leave(self, job: Job, facts: dict[str, Any]) -> None:
+        """A worker has left by its own will."""
+        group = self._ledger.groups[job.group]
+        if facts["reason"] == "mismatch":
+            self._ledger.fail_waiting(group, mismatch(self._pool, facts))
+        elif facts["reason"] == "bad_node" and not facts["handed_back"]:  # it had no process that could take a task
+            self._note_fruitless(job, slurm.Ending("FAILED"), stillborn=True)
+        elif facts["reason"] == "avoided" and job.node in job.avoids:
+            group.unavoidable = job.avoids  # there was no other node
+            self.avoid(group)
+
+    # --- nodes
+
+    def avoid(self, group: Group) -> frozenset[str]:
+        """The nodes that the group's jobs are to be kept away from; workers that come up there in spite of it are told."""
+        nodes = self._nodes.to_avoid()
+        if group.unavoidable and nodes >= group.unavoidable:
+            nodes = frozenset()
+        for node in nodes - group.avoided:
+            self._spool.tell_workers(group.number, f"avoid.{node}")
+        for node in group.avoided - nodes:
+            self._spool.remove(f"todo/{group.number}/avoid.{node}")
+        group.avoided = nodes
+        return nodes
+
+    def note_end(self, number: int, facts: dict[str, Any]) -> None:
+        """A task has ended by itself."""
+        if self._nodes.note_end(facts["node"], number, ran=not facts.get("environment")):
+            self._tell_workers()
+
+    def take_back(self, name: str, facts: dict[str, Any]) -> bool:
+        """A worker doubts its node, and has handed this outcome's task back: returns whether the outcome does not count."""
+        number, attempt, worker = name[:-1].split(".", 2)
+        claim = f"{number}.{attempt}"
+        entry = self._ledger.find(int(number))
+        if entry is None or entry.file != claim:  # the task is over, or another try of it is on its way
+            self._spool.drop_claim(worker, claim)
+            return True
+        enough = entry.retried["bad_node"] >= HAND_BACKS or self._ledger.failures.error is not None
+        if enough or (name.endswith(IN_DOUBT) and not self._nodes.is_good_elsewhere(facts["node"])):
+            self._spool.drop_claim(worker, claim)
+            self._spool.withdraw(entry.group.number, claim)  # if its worker was started once more and has given it back
+            return False
+        what = facts.get("error", "a command that cannot be run").partition("\n")[0]
+        why = f"task {entry.task.name!r} has failed there ({what}; log: {facts['log']})"
+        self._nodes.note_handed_back(facts["node"], entry.number, why)
+        self._tell_workers()  # before the task is there for one that comes up on the same node
+        entry.history.append(f"try {entry.attempt + 1}, job {facts['job']} on {facts['host']}: {what}")
+        self._try_again(entry, worker, entry.group.options, "bad_node", facts["job"])
+        return True  # if the claim is gone, its worker was started once more and has given it back
+
+    def _tell_workers(self) -> None:
+        for group in self._ledger.groups:
+            self.avoid(group)
+
+    # --- tasks
 
     def _judge(self, job: Job, ending: slurm.Ending, entry: Entry, worker: str) -> None:
         """Try the task again or give it up."""
         error = job_error(self._pool, entry.task.name, job, ending)
         cause = cause_of(error)
         entry.history.append(
-            f"try {entry.attempt + 1}, job {job.id} on {job.host or 'an unknown node'}: {ending.state or cause}"
+            f"try {entry.attempt + 1}, job {job.id} on {job.host or job.node or 'an unknown node'}: {ending.state or cause}"
         )
         if isinstance(error, JobTimeoutError) and job.finished:
             # It was taken over by a job that had less time left than it needs: not its fault, so it gets one of its own.
@@ -111,17 +176,25 @@ class Endings:
         logger.info("pool %r: task %r is tried again: %s", self._pool, entry.task.name, entry.history[-1])
         return True
 
-    def _note_fruitless(self, job: Job, ending: slurm.Ending) -> None:
-        """A job has ended and no task was ever done in it."""
+    def _note_fruitless(self, job: Job, ending: slurm.Ending, *, stillborn: bool) -> None:
+        """A job has ended and no task was ever done in it; `stillborn`: it was never able to do one."""
         group = self._ledger.groups[job.group]
         error = job_error(self._pool, "", job, ending)
-        if cause_of(error) == "cancelled":  # somebody has cancelled a job that waited: so ends one of those that wait for it
+        cause = cause_of(error)
+        if cause == "cancelled":  # somebody has cancelled a job that waited: so ends one of those that wait for it
             self._ledger.fail_waiting(group, error, most=1)
+            return
+        if stillborn and cause in _NODES_DOING and not self._nodes.note_stillborn(job.node, job.avoids):
             return
         group.fruitless += 1
         if group.fruitless >= FRUITLESS and not any(other.live for other in self._jobs.values() if other.group == job.group):
+            self._nodes.absolve_stillborn()
             self._ledger.fail_waiting(group, error)
             group.fruitless = 0  # tasks that are added from now on have a chance of their own
+        if stillborn:
+            self._tell_workers()
+            why = f"jobs end there before they take a task, the last one, {job.id}, with {ending}; its log: {job.log}"
+            self._nodes.tell(job.node, why)
 
 
 def _add_history(error: JobError | WorkerDiedError, entry: Entry) -> None:

@@ -50,6 +50,7 @@ class PastJob:
     """What its worker said last: up, idle, left."""
     reason: str = ""
     host: str = ""
+    node: str = ""
     log: str = ""
     pid: int = 0
     born: str = ""
@@ -113,7 +114,8 @@ class History:
 
     def _note_word(self, entry: dict[str, Any]) -> None:
         job = self._job(entry["job"], entry)
-        job.word, job.host, job.log, job.reason = entry["t"], entry["host"], entry["log"], entry.get("reason") or ""
+        job.word, job.host, job.node = entry["t"], entry["host"], entry["node"]
+        job.log, job.reason = entry["log"], entry.get("reason") or ""
         if entry["worker"] not in job.workers:
             job.workers.append(entry["worker"])
         job.pid, job.born = entry["pid"], entry["born"]

@@ -47,6 +47,10 @@ class Job:
     """Tasks that it has done."""
     log: str = ""
     host: str = ""
+    node: str = ""
+    """Where it ran, by the scheduler's name."""
+    avoids: frozenset[str] = frozenset()
+    """Nodes that it was to be kept away from."""
 
     @property
     def live(self) -> bool:
@@ -97,6 +101,10 @@ class Group:
     """Jobs in a row that ended by themselves without any task being done."""
     smaller: int = 0
     """After a refusal because of a limit: the most jobs to ask for at once; 0 for no such limit."""
+    avoided: frozenset[str] = frozenset()
+    """Nodes that workers are told to leave."""
+    unavoidable: frozenset[str] = frozenset()
+    """Nodes that jobs came up on though they were to be kept away from all of them: there are no others."""
     refused_since: float | None = None
     said: bool = False
 

@@ -10,25 +10,26 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import shlex
 import signal
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import submitit
 import submitit.helpers
 
 from ..deaths import is_alive
 from ..options import Options
-from . import answers, slurm
+from . import answers, nodelists, slurm
 from .context import for_submission
+from .launching import worker_command
 
 logger = logging.getLogger("nornir_pools")
 
-__all__ = ["Launcher", "LocalLauncher", "SlurmLauncher", "worker_command"]
+__all__ = ["LocalLauncher", "SlurmLauncher"]
 
 _START_SECONDS = 30.0  # a local worker that has not come up by then never will
 # What submitit's job runs, in the folder of logs. That job has a time limit and gets Ctrl-C: all it does is to start the
@@ -41,64 +42,6 @@ for job in jobs:
         subprocess.Popen(["/bin/sh", "-c", command + " --job " + job], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                          start_new_session=True)
 """
-_PACKAGE_ROOT = str(Path(__file__).resolve().parents[2])
-
-
-class Launcher(Protocol):
-    """Starts, looks at and ends the jobs of one run."""
-
-    poll_seconds: float
-    """How often `states` may be asked while jobs run."""
-
-    def start(self, options: Options, group: int, count: int, name: str) -> list[str]:
-        """Start `count` jobs for a group and return their ids (perhaps fewer). Raises slurm.SlurmError with the refusal."""
-        ...
-
-    def states(self) -> dict[str, str]:
-        """The state of each job that the scheduler still knows. Raises slurm.SlurmError if it does not answer."""
-        ...
-
-    def cancel(self, jobs: Iterable[str], *, pending_only: bool = False) -> None:
-        """End jobs. Raises slurm.SlurmError."""
-        ...
-
-    def cancel_doubtful(self) -> None:
-        """Cancel what may have been taken though the answer was lost. Raises slurm.SlurmError."""
-        ...
-
-    def note_up(self, job: str, pid: int, born: str) -> None:
-        """A job's worker has said that it is up, its process id there, and when that process was started."""
-        ...
-
-    def find(self, name: str) -> list[str]:
-        """The ids of the jobs that were started under this name, as far as they are not over. Raises slurm.SlurmError."""
-        ...
-
-    def resume(self, jobs: int) -> None:
-        """Another process has started that many jobs of this run before."""
-        ...
-
-    def endings(self, states: Mapping[str, str]) -> dict[str, slurm.Ending]:
-        """How jobs that are gone have ended; `states` is what is known of that already."""
-        ...
-
-    def close(self) -> None:
-        """Leave nothing behind once all jobs are over."""
-        ...
-
-
-def worker_command(run: Path, options: Options, group: int) -> str:
-    """The shell command that starts a worker for a group of tasks."""
-    # The folder of this package goes last on the path, where it serves only if the job's Python has it not installed, and
-    # "" goes away: a file in the working folder must not stand in for a module of the standard library.
-    start = (
-        f"import sys; sys.path[:1] = []; sys.path.append({_PACKAGE_ROOT!r}); "
-        "from nornir_pools.cluster import worker; worker.main()"
-    )
-    words = ["-u", "-c", start, str(run), "--group", str(group), "--idle", f"{options.idle:g}"]
-    if options.strict:
-        words.append("--one")
-    return f"{options.python or shlex.quote(sys.executable)} {shlex.join(words)}"
 
 
 class _Executor(submitit.SlurmExecutor):
@@ -152,13 +95,25 @@ class SlurmLauncher:
         self._told_time = False
         self._accounting_after = 0.0  # when it is worth asking again
 
-    def start(self, options: Options, group: int, count: int, name: str) -> list[str]:
+    def start(self, options: Options, group: int, count: int, name: str, avoid: Collection[str] = ()) -> list[str]:
         if group in self._doubtful and (found := self._find_doubtful(group)):
             return found
+        if avoid:
+            try:
+                return self._start(options, group, count, name, avoid)
+            except slurm.SlurmError as error:
+                if answers.is_transient(str(error)) or answers.is_doubtful(str(error)):
+                    raise  # else there may be no other node with what these jobs need
+        return self._start(options, group, count, name, ())
+
+    def _start(self, options: Options, group: int, count: int, name: str, avoid: Collection[str]) -> list[str]:
         self._max_array = self._max_array or slurm.max_array_size(self._environment)
         count = min(count, self._max_array or 1000)
         executor = _Executor(self._run / "jobs", python=options.python or None)
-        executor.update_parameters(**executor.parameters_of(options.job, name))
+        parameters = executor.parameters_of(options.job, name)
+        if avoid:
+            self._keep_away(avoid, parameters)
+        executor.update_parameters(**parameters)
         if executor.parameters["time"] is None and not self._told_time:
             self._told_time = True
             limit = slurm.default_time(executor.parameters.get("partition"), self._environment)
@@ -187,6 +142,16 @@ class SlurmLauncher:
         del self._doubtful[group]
         return [f"{array}_{index}" for index in range(count)] if array else []
 
+    def _keep_away(self, avoid: Collection[str], parameters: dict[str, Any]) -> None:
+        """Exclude these nodes, beside those of the options, unless the partition has no others that take jobs now."""
+        extra = parameters["additional_parameters"]
+        with contextlib.suppress(slurm.SlurmError):
+            partition = extra.get("partition") or parameters.get("partition")
+            if not nodelists.usable_nodes(partition, self._environment) - set(avoid):
+                return
+        place = extra if extra.get("exclude") else parameters
+        place["exclude"] = ",".join([*filter(None, [place.get("exclude")]), *sorted(avoid)])
+
     def states(self) -> dict[str, str]:
         return slurm.states(self._environment)
 
@@ -210,6 +175,9 @@ class SlurmLauncher:
                 known.update(slurm.accounting(states, self._environment))
             except slurm.SlurmError:  # there is none, or it hangs: more jobs may end, so do not wait for it each time
                 self._accounting_after = time.monotonic() + 300.0
+        for job in [job for job, ending in known.items() if ending.state == "FAILED" and not ending.nodes][:8]:
+            with contextlib.suppress(slurm.SlurmError):  # perhaps because of its node
+                known[job] = replace(known[job], nodes=nodelists.node_of(job, self._environment))
         return known
 
     def cancel_doubtful(self) -> None:
@@ -232,7 +200,7 @@ class LocalLauncher:
         self._starters: dict[str, tuple[submitit.Job[Any], float]] = {}  # job -> submitit's job that starts it, since when
         self._processes: dict[str, tuple[int, str]] = {}  # of those whose workers have said they are up: id, when started
 
-    def start(self, options: Options, group: int, count: int, name: str) -> list[str]:
+    def start(self, options: Options, group: int, count: int, name: str, avoid: Collection[str] = ()) -> list[str]:
         jobs = [f"L{self._count + index}" for index in range(1, count + 1)]
         self._count += count
         executor = submitit.LocalExecutor(self._run / "jobs")

@@ -14,6 +14,7 @@ from ..errors import PoolError, SpoolError
 from ..options import Options
 from ..outcome import Outcome
 from ..task import Task
+from .failures import Failures
 from .history import PastTask
 from .jobs import Group
 from .spool import Spool, task_name
@@ -43,8 +44,9 @@ class Entry:
 class Ledger:
     """The tasks and the groups they belong to. `finish` completes a task of the pool."""
 
-    def __init__(self, spool: Spool, finish: Callable[[Task, Outcome | None], None]) -> None:
+    def __init__(self, spool: Spool, finish: Callable[[Task, Outcome | None], None], failures: Failures) -> None:
         self.groups: list[Group] = []
+        self.failures = failures
         self._spool = spool
         self._finish = finish
         self._entries: dict[int, Entry] = {}
@@ -109,8 +111,13 @@ class Ledger:
             self._count(group)
 
     def complete(self, task: Task, outcome: Outcome) -> None:
-        """Complete a task that was taken out."""
+        """Complete a task that was taken out; if too many have failed by now, those that wait fail as well."""
+        too_many = self.failures.note(task, outcome)
         self._finish(task, outcome)
+        if too_many and self.failures.error is not None:
+            self._spool.note(t="stopped", error=str(self.failures.error))
+            for group in self.groups:
+                self.fail_waiting(group, self.failures.error)
 
     def cancel(self, number: int) -> bool:
         """The task is not to be run; returns whether it was still there. Its Future is the caller's to complete."""
@@ -128,17 +135,21 @@ class Ledger:
         """Fail a task whose outcome will not come."""
         task = self.take(number)
         if task is not None:
-            self._spool.note(t="given up", n=number, kind=type(error).__name__, error=str(error), parts=error.__dict__)
-            self._finish(task, outcomes.failure(error, task.name))
+            self._note_given_up(number, error)
+            self.complete(task, outcomes.failure(error, task.name))
+
+    def _note_given_up(self, number: int, error: PoolError) -> None:
+        self._spool.note(t="given up", n=number, kind=type(error).__name__, error=str(error), parts=error.__dict__)
 
     def fail_waiting(self, group: Group, error: PoolError, most: int | None = None) -> None:
         """Fail the group's tasks that no worker has claimed; at most so many of them, the newest first."""
         for number, entry in sorted(self._entries.items(), reverse=True):
             if most is not None and most <= 0:
                 return
-            if entry.group is group and self._spool.withdraw(group.number, entry.file):
-                self.give_up(number, error)
+            if entry.group is group and self._spool.withdraw(group.number, entry.file) and (task := self.take(number)):
+                self._note_given_up(number, error)
                 self._spool.drop(group.number, entry.file)
+                self._finish(task, outcomes.failure(error, task.name))
                 most = None if most is None else most - 1
 
     def finish_all(self, error: PoolError | None) -> None:

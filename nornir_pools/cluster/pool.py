@@ -118,6 +118,8 @@ class ClusterPool(PoolBase):
             run_here(self, task)
             return
         run = self._started()
+        failures = run.watcher.ledger.failures
+        failures.check()
         group = run.watcher.ledger.group_for(self.options.with_task(task.options) if task.options else self.options)
         header = {"name": task.name, "context": run.context(self._context.read())}
         parts = message.pack(header, dump_call(task, run.store.argument), run.share_buffer)
@@ -133,6 +135,8 @@ class ClusterPool(PoolBase):
                 run.spool.withdraw(group.number, task_name(number))
             run.watcher.ledger.cancel(number)
             raise
+        if failures.error is not None and self._withdraw(task):  # the pool has stopped meanwhile
+            failures.check()
 
     def _warn_of_size(self, task: Task, size: int) -> None:
         if size >= _LARGE_CALL and not self._told_size:

@@ -16,8 +16,10 @@ from ..errors import PoolError, PythonMismatchError, RunNotFoundError
 from ..outcome import Outcome
 from ..task import Task
 from .context import fingerprints
+from .failures import Failures
 from .history import History, read_history
-from .launcher import Launcher, LocalLauncher, SlurmLauncher
+from .launcher import LocalLauncher, SlurmLauncher
+from .launching import Launcher
 from .lease import Lease
 from .places import note_run, remove_old_runs, warn_if_local
 from .shared import SharedStore
@@ -39,7 +41,9 @@ class Run:
         self._context: tuple[bytes, str] = (b"", "")
         kind: Callable[..., Launcher] = SlurmLauncher if pool.executor == "slurm" else LocalLauncher
         launcher = kind(spool.path, pool.environment)
-        self.watcher = Watcher(pool.name, spool, lease, launcher, pool.num_threads, finish, keep_all=pool.options.keep == "all")
+        failures = Failures(pool.name, pool.options.stop_after, pool.options.max_failures)
+        keep_all = pool.options.keep == "all"
+        self.watcher = Watcher(pool.name, spool, lease, launcher, pool.num_threads, finish, failures, keep_all=keep_all)
 
     @classmethod
     def create(cls, pool: ClusterPool, folder: Path, finish: Callable[[Task, Outcome | None], None]) -> Run:

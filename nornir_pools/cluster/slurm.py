@@ -204,6 +204,8 @@ class Ending:
     memory: int = 0
     """Most bytes it was seen to use; 0 if unknown."""
     memory_asked: int = 0
+    nodes: str = ""
+    """Where it ran, as SLURM writes lists of nodes."""
 
     @property
     def over_memory(self) -> bool:
@@ -245,18 +247,18 @@ def accounting(jobs: Iterable[str], environment: Mapping[str, str]) -> dict[str,
 
     Raises SlurmError if a call fails, so that it can be left alone for a while.
     """
-    columns = "JobID,State,ExitCode,MaxRSS,ReqMem"
+    columns = "JobID,State,ExitCode,MaxRSS,ReqMem,NodeList"
     found: dict[str, Ending] = {}
     for part in _parts(jobs):
         output = run(["sacct", "-n", "-P", "-D", "-j", ",".join(part), "-o", columns], environment, seconds=15)
-        rows = [line.split("|") for line in output.splitlines() if line.count("|") == 4]
+        rows = [line.split("|") for line in output.splitlines() if line.count("|") == 5]
         used: dict[str, int] = {}
-        for name, _, _, most, _ in rows:
+        for name, _, _, most, _, _ in rows:
             job = name.partition(".")[0]
             used[job] = max(used.get(job, 0), _bytes(most))
-        for job, state, exit_code, _, asked in rows:
+        for job, state, exit_code, _, asked, nodes in rows:
             if "." not in job and is_over(state):
-                found[job] = Ending(state, exit_code, used[job], _bytes(asked))
+                found[job] = Ending(state, exit_code, used[job], _bytes(asked), nodes)
     return found
 
 

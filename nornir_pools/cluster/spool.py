@@ -7,9 +7,11 @@
     holder, lock                    which process holds the run (lease.py)
     shared/DIGEST                   contexts, and values that many tasks use, each once
     todo/GROUP/SHARD/TASK           a waiting call; TASK is number.try, a shard holds 1,000 numbers, a group shares options
-    todo/GROUP/WORD                 words to workers: stop, quit.WORKER, longest.SECONDS
+    todo/GROUP/WORD                 words to workers: stop, quit.WORKER, longest.SECONDS, avoid.NODE
     claimed/WORKER/TASK             a call that this worker has taken
     inbox/TASK.WORKER               an outcome
+    inbox/TASK.WORKER~              a failure that may be the node's: the call stays claimed, until the pool decides
+    inbox/TASK.WORKER?              the same, but the worker had no second task to compare it with
     inbox/+WORKER.N.WORD            a worker's word: up, idle, left
     packs/N                         outcomes that were collected
     jobs/                           sbatch scripts and logs
@@ -21,22 +23,22 @@ shown it: over NFS, a name that was looked for too early stays invisible for up 
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
-import time
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..errors import SpoolError
 from ..message import Buffer
-from .folder import FLAGS, Folder, write_all
+from .folder import FLAGS, write_all
+from .journal import Journal
 
-__all__ = ["FORMAT", "Spool", "task_attempt", "task_name", "task_number"]
+__all__ = ["FORMAT", "HANDED_BACK", "IN_DOUBT", "Spool", "task_attempt", "task_name", "task_number"]
 
 FORMAT = 1
+HANDED_BACK, IN_DOUBT = "~", "?"  # at the end of an outcome's name
 _FOLDERS = ("shared", "todo", "claimed", "inbox", "packs", "jobs")
 _PACKED = 1 << 16  # bytes: a larger outcome is a file of its own
 _PACK_SIZE = 1 << 26  # bytes
@@ -44,13 +46,13 @@ _ASIDE = ".withdrawn."
 _SHARD = 1000  # tasks: no folder may hold many more entries than that
 
 
-class Spool(Folder):
+class Spool(Journal):
     """One run's folder, seen from the pool's side and from a worker's."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self._made: set[str] = set()  # shards
-        self._journal = self._pack = -1  # descriptors, opened when first needed
+        self._pack = -1  # the descriptor of the one that is being filled
         self._pack_number = self._pack_size = 0
 
     @classmethod
@@ -76,33 +78,12 @@ class Spool(Folder):
 
     def close(self) -> None:
         """Let the folder go."""
-        for fd in (self._journal, self._pack):
-            if fd >= 0:
-                os.close(fd)
-        self._journal = self._pack = -1
+        if self._pack >= 0:
+            os.close(self._pack)
+            self._pack = -1
         super().close()
 
     # --- the pool's side
-
-    def note(self, **entry: Any) -> None:
-        """Add a line to the journal: one write, so that it is there whole if this process dies the next moment."""
-        self.note_all([entry])
-
-    def note_all(self, entries: Sequence[dict[str, Any]]) -> None:
-        """Add lines to the journal by one write."""
-        now = round(time.time(), 3)
-        lines = [json.dumps({**entry, "time": now}, default=str) + "\n" for entry in entries]
-        try:
-            if self._journal < 0:
-                flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | FLAGS
-                self._journal = os.open("journal.jsonl", flags, 0o600, dir_fd=self._fd)
-            write_all(self._journal, ["".join(lines).encode()])
-        except OSError as error:
-            raise self.error("cannot be written (journal.jsonl)", error) from error
-
-    def journal(self) -> bytes:
-        """All of the journal."""
-        return bytes(self.read("journal.jsonl")) if "journal.jsonl" in self.names(".") else b""
 
     def resume(self) -> None:
         """Go on where another process has stopped: with a line, and a pack, of our own."""
@@ -211,7 +192,8 @@ class Spool(Folder):
                 self.remove_folder(f"todo/{group}/{shard}")
 
     def tell_workers(self, group: int, word: str) -> None:
-        """Leave a word for workers: "stop", "quit.WORKER" (for when they find nothing to do), or "longest.SECONDS"."""
+        """Leave a word for workers: "stop", "quit.WORKER" (both for when they find nothing to do), "longest.SECONDS", or
+        "avoid.NODE" (for workers that have done nothing yet)."""
         self.make_folder(f"todo/{group}")
         self.write(f"todo/{group}/{word}", [b""], who="pool")
 
@@ -256,24 +238,18 @@ class Spool(Folder):
         return self.move(f"claimed/{worker}/{claim}", f"{folder}/{task}")
 
     def answers(self) -> set[str]:
-        """The outcomes (TASK.WORKER) that the pool has not taken in."""
-        return {name for name in self.names("inbox") if not name.startswith("+")}
-
-    def over(self) -> set[int]:
-        """The numbers of the tasks whose end the journal has."""
-        ends = (b'"t": "done"', b'"t": "given up"', b'"t": "cancelled"')
-        over = set()
-        for line in self.journal().splitlines():
-            if any(end in line for end in ends):
-                with contextlib.suppress(ValueError):  # half written
-                    over.add(int(json.loads(line)["n"]))
-        return over
+        """The outcomes (TASK.WORKER) that the pool has not taken in, handed back or not."""
+        return {name.rstrip(HANDED_BACK + IN_DOUBT) for name in self.names("inbox") if not name.startswith("+")}
 
     def deliver(self, draft: str, task: str, worker: str, *, keep_claim: bool = False) -> None:
         """Publish the outcome of a claimed call; only then is the claim over (with `keep_claim`, the pool decides)."""
         os.rename(draft, f"inbox/{task}.{worker}", src_dir_fd=self._fd, dst_dir_fd=self._fd)
         if not keep_claim:
             self.drop_claim(worker, task)
+
+    def hand_back(self, draft: str, task: str, worker: str, mark: str) -> None:
+        """Publish an outcome that may be the node's doing: the pool decides whether it counts or the call is tried again."""
+        os.rename(draft, f"inbox/{task}.{worker}{mark}", src_dir_fd=self._fd, dst_dir_fd=self._fd)
 
     def say(self, worker: str, number: int, word: str, facts: dict[str, Any]) -> None:
         """Tell the pool about this worker; `number` orders its words."""

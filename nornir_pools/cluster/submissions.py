@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import logging
 import time
+from collections.abc import Sequence
 
 from . import slurm
 from .answers import is_doubtful
+from .endings import Endings
 from .history import History
 from .jobs import Group, Job
-from .launcher import Launcher
-from .ledger import Ledger
+from .launching import Launcher
 from .refusals import Refusals
 from .spool import Spool
 from .talker import Answer, Talker
@@ -25,22 +26,28 @@ class Submissions:
     """The submissions of one run; the jobs they lead to come into `jobs`."""
 
     def __init__(
-        self, spool: Spool, launcher: Launcher, talker: Talker, ledger: Ledger, refusals: Refusals, jobs: dict[str, Job]
+        self,
+        spool: Spool,
+        launcher: Launcher,
+        talker: Talker,
+        endings: Endings,
+        refusals: Refusals,
+        jobs: dict[str, Job],
     ) -> None:
         self._spool = spool
         self._launcher = launcher
         self._talker = talker
-        self._ledger = ledger
+        self._endings = endings
         self._refusals = refusals
         self._jobs = jobs
         self._count = 0
 
-    def restore(self, history: History) -> None:
+    def restore(self, history: History, groups: Sequence[Group]) -> None:
         """Go on where another process has stopped; it may have died while sbatch's answer was on its way."""
         self._count = len(history.sendings)
         for sending in history.sendings.values():
             if not sending.answered:
-                group = self._ledger.groups[sending.group]
+                group = groups[sending.group]
                 group.launching += sending.count
                 self._talker.ask(functools.partial(self._find, sending.name, group))
 
@@ -50,7 +57,7 @@ class Submissions:
         except slurm.SlurmError as error:
             logger.info("whether SLURM has taken the jobs %s is not known: %s", name, error)
             ids = []
-        return lambda: self._started(group, name, ids)
+        return lambda: self._started(group, name, ids, frozenset())
 
     def send(self, group: Group, count: int) -> None:
         """Have so many jobs sent for a group."""
@@ -60,23 +67,24 @@ class Submissions:
         self._spool.note(t="sending", name=name, group=group.number, count=count)
         group.launching = count
         group.not_before = time.monotonic() + 1.0
+        avoid = self._endings.avoid(group)
 
         def order() -> Answer:
             try:
-                ids = self._launcher.start(group.options, group.number, count, name)
+                ids = self._launcher.start(group.options, group.number, count, name, avoid)
             except Exception as error:
                 text = str(error)
                 return lambda: self._refused(group, name, count, text)
-            return lambda: self._started(group, name, ids)
+            return lambda: self._started(group, name, ids, avoid)
 
         self._talker.ask(order)
 
-    def _started(self, group: Group, name: str, ids: list[str]) -> None:
+    def _started(self, group: Group, name: str, ids: list[str], avoid: frozenset[str]) -> None:
         group.launching = 0
         group.refused_since = None
         self._spool.note(t="jobs", name=name, group=group.number, ids=ids)
         for job in ids:
-            self._jobs.setdefault(job, Job(job, group.number, log=self._spool.log_path(f"{job}.log")))
+            self._jobs.setdefault(job, Job(job, group.number, log=self._spool.log_path(f"{job}.log"))).avoids = avoid
 
     def _refused(self, group: Group, name: str, count: int, text: str) -> None:
         group.launching = 0

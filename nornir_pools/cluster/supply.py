@@ -18,9 +18,8 @@ from . import slurm
 from .endings import Endings
 from .history import History, PastJob
 from .jobs import Group, Job, patience
-from .launcher import Launcher
+from .launching import Launcher
 from .ledger import Ledger
-from .obituary import mismatch
 from .refusals import Refusals
 from .spool import Spool
 from .submissions import Submissions
@@ -54,7 +53,7 @@ class Supply:
         self._talker = Talker(pool, wake)
         self.hear = self._talker.hear
         self._refusals = Refusals(pool, ledger)
-        self._submissions = Submissions(spool, launcher, self._talker, ledger, self._refusals, self.jobs)
+        self._submissions = Submissions(spool, launcher, self._talker, self.endings, self._refusals, self.jobs)
 
     def restore(self, history: History) -> None:
         """Take over the jobs that another process has sent for this run."""
@@ -64,11 +63,12 @@ class Supply:
         for past in history.jobs.values():
             if past.word != "left" or past.reason == "interrupted":
                 self._restore_job(past)
-        self._submissions.restore(history)
+        self._submissions.restore(history, self._ledger.groups)
 
     def _restore_job(self, past: PastJob) -> None:
         job = Job(past.id, past.group, workers=past.workers, log=past.log, host=past.host)
         job.submitted -= time.time() - past.since
+        job.node = past.node
         job.up, job.idle = bool(past.word), past.word == "idle"
         job.interrupted_at = time.monotonic() if past.word == "left" else None
         job.log = job.log or self._spool.log_path(f"{job.id}.log")
@@ -86,7 +86,7 @@ class Supply:
         job = self.jobs.get(facts["job"])
         if job is None:  # sbatch's answer is still on its way, or somebody else has sent the job
             job = self.jobs[facts["job"]] = Job(facts["job"], facts["group"])
-        job.log, job.host = facts.get("log") or job.log, facts["host"]
+        job.log, job.host, job.node = facts.get("log") or job.log, facts["host"], facts["node"]
         if word == "up":
             self._note_up(job, facts)
         elif word == "idle":
@@ -96,8 +96,7 @@ class Supply:
             self._asked_states = 0.0  # ask at once how the job ends
         else:
             job.left = True
-            if facts["reason"] == "mismatch":
-                self._ledger.fail_waiting(self._ledger.groups[job.group], mismatch(self._pool, facts))
+            self.endings.note_leave(job, facts)
 
     def _note_up(self, job: Job, facts: dict[str, Any]) -> None:
         group = self._ledger.groups[job.group]

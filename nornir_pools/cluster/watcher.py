@@ -20,11 +20,12 @@ from .. import outcome as outcomes
 from ..errors import PoolClosedError, PoolError, RunBusyError, SpoolError
 from ..outcome import Outcome
 from ..task import CommandTask, Task
+from .failures import Failures
 from .jobs import Group
-from .launcher import Launcher
+from .launching import Launcher
 from .lease import Lease
 from .ledger import Ledger
-from .spool import Spool, task_number
+from .spool import HANDED_BACK, IN_DOUBT, Spool, task_number
 from .supply import Supply
 
 __all__ = ["Watcher"]
@@ -32,7 +33,7 @@ __all__ = ["Watcher"]
 logger = logging.getLogger("nornir_pools")
 
 SHORTEST_POLL, LONGEST_POLL = 0.002, 0.5  # seconds
-_JOURNALLED = ("job", "group", "worker", "host", "log", "pid", "born", "reason")  # of what a worker says with a word
+_JOURNALLED = ("job", "group", "worker", "host", "node", "log", "pid", "born", "reason")  # of what a worker says with a word
 PATIENCE = 5.0  # seconds of faults, one after the other, until the tasks are given up
 
 
@@ -48,10 +49,11 @@ class Watcher:
         launcher: Launcher,
         limit: int,
         finish: Callable[[Task, Outcome | None], None],
+        failures: Failures,
         *,
         keep_all: bool,
     ) -> None:
-        self.ledger = Ledger(spool, finish)
+        self.ledger = Ledger(spool, finish, failures)
         self._pool = pool
         self._spool = spool
         self._lease = lease
@@ -196,11 +198,13 @@ class Watcher:
     def _accept(self, name: str, accepted: list[tuple[Task, Outcome]], entries: list[dict[str, Any]]) -> None:
         number = task_number(name)
         entry = self.ledger.find(number)
-        if entry is None:
-            return  # another try was faster, or the task was given up
         data = self._spool.read(f"inbox/{name}")
         facts, parts = message.unpack(data)
         facts["log"] = self._spool.log_path_of(facts)
+        if name.endswith((HANDED_BACK, IN_DOUBT)) and self.supply.endings.take_back(name, facts):
+            return
+        if entry is None:
+            return  # another try was faster, or the task was given up
         outcome = outcomes.thaw(facts, parts, entry.task.name)
         if name.startswith(f"{entry.file}."):
             if "cause" in facts and self.supply.endings.see_to_death(entry, outcome):
@@ -220,6 +224,7 @@ class Watcher:
         group = entry.group
         group.fruitless = 0
         if "started" in facts:
+            self.supply.endings.note_end(number, facts)
             group.seconds += facts["finished"] - facts["started"]
             group.finished += 1
             self._note_longest(group, facts["finished"] - facts["started"])

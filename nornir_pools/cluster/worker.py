@@ -8,6 +8,9 @@ One thread, and a child process forked from it that runs the tasks::
 The supervisor publishes, not the child: what a child has drafted counts only if the child lived to report it. After
 SIGTERM (the job is being cancelled, preempted, or out of time) nothing is published: the claim stands, the pool is told
 that it was interrupted, and learns the cause from the job's state.
+
+A worker whose first tasks fail as they do where something is missing (a module, a program, a disk, a GPU) hands them back
+and ends: on another node they may succeed.
 """
 
 from __future__ import annotations
@@ -27,7 +30,8 @@ from .. import message
 from .. import outcome as outcomes
 from ..deaths import death_error, oom_kills, process_born
 from ..errors import WorkerDiedError, WorkerOutOfMemoryError
-from .child import Child
+from .child import Child, Report
+from .doubt import BadNodeError, Doubt
 from .signals import Terminated, signals
 from .spool import FORMAT, Spool, task_number
 
@@ -39,9 +43,10 @@ _IDLE_NOTICE = 1.0  # seconds after which an idle worker says so
 
 
 class Worker:
-    """One worker. `group` names the options its tasks share, `job` the job it runs in."""
+    """One worker. `group` names the options its tasks share, `job` the job it runs in, `node` where, for the scheduler;
+    without a scheduler that could choose another node, it is empty."""
 
-    def __init__(self, spool: Spool, group: int, job: str, *, idle_seconds: float, one_task: bool) -> None:
+    def __init__(self, spool: Spool, group: int, job: str, *, node: str = "", idle_seconds: float, one_task: bool) -> None:
         self.spool = spool
         self.group = group
         self.idle_seconds = idle_seconds
@@ -49,7 +54,8 @@ class Worker:
         restart = int(os.environ.get("SLURM_RESTART_COUNT") or 0)
         self.name = f"{job}-r{restart}"  # a requeued job's worker has a name, and claims, of its own
         self.predecessors = [f"{job}-r{number}" for number in range(restart)]
-        self.facts: dict[str, Any] = {"job": job, "worker": self.name, "host": outcomes.host_name(), "group": group}
+        host = outcomes.host_name()
+        self.facts: dict[str, Any] = {"job": job, "worker": self.name, "host": host, "node": node, "group": group}
         self._me = {"pid": os.getpid(), "born": process_born(os.getpid())}
         with contextlib.suppress(OSError):
             self.facts["log"] = os.readlink("/proc/self/fd/1")
@@ -62,6 +68,7 @@ class Worker:
         self._notes: set[str] = set()  # words that the pool has left for workers
         self._longest = 0.0  # seconds that the longest task so far has taken, here or elsewhere
         self._end: float | None = None  # of the job, in seconds since the epoch, once it is known
+        self._doubt = Doubt(spool, self.name, node, one_task=one_task)
 
     def serve(self) -> None:
         """Run tasks until there is nothing more to do."""
@@ -77,7 +84,11 @@ class Worker:
         try:
             self._serve_tasks()
         except Terminated:
+            self._doubt.hand_back(sure=False)
             self._say("left", reason="interrupted", claims=self.spool.claims(self.name))
+        except BadNodeError as bad:
+            self._doubt.hand_back(sure=True)
+            self._say("left", reason=str(bad), handed_back=sorted(self._doubt.kept))
         finally:
             if self._child is not None:
                 self._child.end()
@@ -132,8 +143,8 @@ class Worker:
         for fresh in (False, True):
             if fresh:
                 # Over NFS a rename may have succeeded though its repeated request was told "no such file": a task that
-                # stands among our claims is ours (we run one at a time, so there is no other reason for it).
-                if self._lost_race and (owned := set(self.spool.claims(self.name)) - self._answered):
+                # stands among our claims is ours (we run one at a time, and know those that we have left standing).
+                if self._lost_race and (owned := set(self.spool.claims(self.name)) - self._answered - self._doubt.kept):
                     return owned.pop()
                 self._lost_race = False
                 self._look()
@@ -147,6 +158,7 @@ class Worker:
     def _look(self) -> None:
         """List what waits: up to 64 of the oldest, in an order of our own so that workers seldom meet."""
         listing, self._notes = self.spool.offers(self.group)
+        self._doubt.heed(self._notes)
         for shard, tasks in listing:
             if tasks:
                 self._offered = [(shard, task) for task in tasks[:64]]
@@ -176,18 +188,14 @@ class Worker:
         if self._child is not None and self._child.is_dead():  # of what the task before it left running
             self._child.end()
             self._child = None
-        if self._child is None:
-            self._child = Child(self.spool, self.name, self.facts, self._fingerprints)
-        child, oom_before, begun = self._child, oom_kills(), time.monotonic()
-        draft = child.run(task)
+        child = self._child or self._start_child(task)
+        oom_before, begun = oom_kills(), time.monotonic()
+        report = child.run(task)
         self._longest = max(self._longest, time.monotonic() - begun)
-        if draft is not None:
-            self.spool.deliver(draft, task, self.name)
+        if report is not None:
+            self._deliver(task, report)
             return
-        self._child = None
-        exitcode = child.end()
-        if exitcode == -signal.SIGTERM:
-            raise Terminated  # whoever ends a child that way is ending the job
+        exitcode = self._end_child(child)
         name = self._task_name(task)
         what = f"task {name!r}: the process {child.pid} that ran it on {self.facts['host']} (job {self.facts['job']})"
         after = f"; the job's log: {self.facts.get('log', 'none')}"
@@ -202,7 +210,37 @@ class Worker:
             self._answered.add(task)
         frozen = outcomes.freeze(outcomes.Outcome(error=error, facts=facts), name)
         draft = self.spool.draft("inbox", message.pack(*frozen), self.name)
-        self.spool.deliver(draft, task, self.name, keep_claim=wants_more)
+        self._doubt.deliver(task, Report(draft, environment=False), keep_claim=wants_more)
+
+    def _start_child(self, task: str) -> Child:
+        """A new child, ready for the task; where there can be none, the task is for another node."""
+        try:
+            self._child = child = Child(self.spool, self.name, self.facts, self._fingerprints)
+        except OSError as error:  # no more processes, no memory
+            sys.stderr.write(f"no process can be started for tasks: {error}\n")
+        else:
+            if child.is_ready():
+                return child
+            self._end_child(child)
+        self.spool.give_back(self.group, task, self.name)
+        raise BadNodeError("bad_node")
+
+    def _end_child(self, child: Child) -> int:
+        """Reap a child that has died; returns its exit status."""
+        self._child = None
+        exitcode = child.end()
+        if exitcode == -signal.SIGTERM:
+            raise Terminated  # whoever ends a child that way is ending the job
+        return exitcode
+
+    def _deliver(self, task: str, report: Report) -> None:
+        """Publish an outcome. If it may be the node's doing, and nothing speaks for the node yet, the next task decides."""
+        if self._doubt.deliver(task, report):
+            return
+        if not self._time_is_short() and (other := self._claim_any()) is not None:
+            self._run(other)
+        else:
+            self._doubt.hand_back(sure=False)
 
     def _task_name(self, task: str) -> str:
         try:
@@ -238,7 +276,8 @@ def main(arguments: list[str] | None = None) -> None:
         del os.environ[name]  # a task may use submitit for itself
     spool = Spool(options.folder)
     if "todo" in spool.names("."):  # else the run was closed before this job started
-        Worker(spool, options.group, job, idle_seconds=options.idle, one_task=options.one).serve()
+        node = "" if options.job else os.environ.get("SLURMD_NODENAME", "")
+        Worker(spool, options.group, job, node=node, idle_seconds=options.idle, one_task=options.one).serve()
 
 
 if __name__ == "__main__":

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import submitit
 
-from nornir_pools.cluster import launcher, slurm
+from nornir_pools.cluster import launcher, launching, slurm
 from nornir_pools.options import Options
 
 
@@ -72,6 +75,56 @@ def test_lines_after_the_worker_run(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_worker_is_told_its_group_and_how_long_to_stay(tmp_path: Path) -> None:
-    command = launcher.worker_command(tmp_path / "it's here", Options.of({"tasks_per_job": 1, "gpus_per_node": 1}), 4)
+    command = launching.worker_command(tmp_path / "it's here", Options.of({"tasks_per_job": 1, "gpus_per_node": 1}), 4)
     assert command.endswith(" --group 4 --idle 0 --one")
-    assert launcher.worker_command(tmp_path, Options(python="apptainer exec i.sif python"), 0).startswith("apptainer exec ")
+    assert launching.worker_command(tmp_path, Options(python="apptainer exec i.sif python"), 0).startswith("apptainer exec ")
+
+
+def excluded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nodes: str, refusal: str = "", **options: Any) -> list[str]:
+    """What is excluded in each script that is sent, of jobs to be kept away from n1 and n2; `nodes` are all there are."""
+    sent: list[str] = []
+
+    def answer(command: list[str], environment: object, *, folder: str | None = None, seconds: float = 0) -> str:
+        if command[0] == "sinfo":
+            return "".join(f"{node}|idle|debug*\n" for node in nodes.split())
+        if command[0] == "sbatch":
+            text = (tmp_path / "jobs" / command[-1]).read_text()
+            sent.append("".join(re.findall(r"^#SBATCH --exclude='?([^'\n]*)", text, re.MULTILINE)))
+            if refusal and sent[-1]:
+                raise slurm.SlurmError(refusal)
+            return "Submitted batch job 7\n"
+        return ""
+
+    monkeypatch.setattr(slurm, "run", answer)
+    monkeypatch.setattr(submitit.SlurmExecutor, "affinity", classmethod(lambda cls: 2))
+    (tmp_path / "jobs").mkdir()
+    with contextlib.suppress(slurm.SlurmError):
+        launcher.SlurmLauncher(tmp_path, {}).start(Options.of(options), 3, 2, "run-name", {"n2", "n1"})
+    return sent
+
+
+@pytest.mark.parametrize(
+    ("options", "merged"),
+    [
+        ({}, "n1,n2"),
+        ({"slurm_exclude": "n[7-8]"}, "n[7-8],n1,n2"),
+        ({"slurm_additional_parameters": {"exclude": "n9"}, "slurm_exclude": "n8"}, "n9,n1,n2"),
+    ],
+)
+def test_nodes_to_avoid_are_excluded_beside_the_users_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], merged: str
+) -> None:
+    assert excluded(tmp_path, monkeypatch, "n1 n2 n3", **options) == [merged]
+
+
+def test_no_node_is_excluded_if_there_would_be_none_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert excluded(tmp_path, monkeypatch, "n1 n2", slurm_exclude="n8") == ["n8"]
+
+
+def test_a_job_that_only_an_excluded_node_could_take_is_sent_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    refusal = "sbatch: error: Batch job submission failed: Requested node configuration is not available"
+    assert excluded(tmp_path, monkeypatch, "n1 n2 n3", refusal) == ["n1,n2", ""]
+
+
+def test_a_controller_that_is_busy_is_not_asked_again_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert excluded(tmp_path, monkeypatch, "n1 n2 n3", "sbatch: error: Socket timed out") == ["n1,n2"]

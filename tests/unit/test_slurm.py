@@ -140,9 +140,9 @@ def test_array_size_is_the_sites_if_it_is_known(stand_in: StandIn) -> None:
 
 
 def test_accounting_tells_the_last_state_on_record_or_nothing(stand_in: StandIn) -> None:
-    rows = ["12_0|NODE_FAIL|0:0||100M", "12_0|CANCELLED by 0|0:9||100M", "12_0.batch|CANCELLED|0:9|150000K|"]
+    rows = ["12_0|NODE_FAIL|0:0||100M|n1", "12_0|CANCELLED by 0|0:9||100M|n2", "12_0.batch|CANCELLED|0:9|150000K||n2"]
     environment = stand_in("sacct", "; ".join(f"echo '{row}'" for row in rows))
-    ending = slurm.Ending("CANCELLED by 0", "0:9", 150_000 * 1024, 100 * 1024**2)
+    ending = slurm.Ending("CANCELLED by 0", "0:9", 150_000 * 1024, 100 * 1024**2, "n2")
     assert slurm.accounting(["12_0", "12_1"], environment) == {"12_0": ending}
     assert slurm.accounting(["12_0"], stand_in("sacct", "true")) == {}
     with pytest.raises(slurm.SlurmError, match="disabled"):
@@ -150,7 +150,7 @@ def test_accounting_tells_the_last_state_on_record_or_nothing(stand_in: StandIn)
 
 
 def test_accounting_is_asked_about_many_jobs_by_few_calls(stand_in: StandIn, tmp_path: Path) -> None:
-    environment = stand_in("sacct", "echo '1_7|FAILED|1:0||'; echo '1_7.batch|FAILED|1:0|5K|'; echo '1_8|RUNNING|0:0||'")
+    environment = stand_in("sacct", "echo '1_7|FAILED|1:0|||'; echo '1_7.batch|FAILED|1:0|5K||'; echo '1_8|RUNNING|0:0|||'")
     jobs = [f"{array}_{index}" for array in range(60) for index in range(1000)]
     assert slurm.accounting(jobs, environment) == {"1_7": slurm.Ending("FAILED", "1:0", 5 * 1024)}
     calls = (tmp_path / "sacct.calls").read_text().split("MaxRSS,ReqMem")[:-1]

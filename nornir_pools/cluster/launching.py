@@ -1,0 +1,76 @@
+"""What is asked of whoever starts the jobs of a run, and the command that a job runs."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+from typing import Protocol
+
+from ..options import Options
+from . import slurm
+
+__all__ = ["Launcher", "worker_command"]
+
+_PACKAGE_ROOT = str(Path(__file__).resolve().parents[2])
+
+
+class Launcher(Protocol):
+    """Starts, looks at and ends the jobs of one run."""
+
+    poll_seconds: float
+    """How often `states` may be asked while jobs run."""
+
+    def start(self, options: Options, group: int, count: int, name: str, avoid: Collection[str] = ()) -> list[str]:
+        """Start `count` jobs for a group and return their ids (perhaps fewer), not on the nodes to `avoid` if there are others.
+
+        Raises slurm.SlurmError with the refusal.
+        """
+        ...
+
+    def states(self) -> dict[str, str]:
+        """The state of each job that the scheduler still knows. Raises slurm.SlurmError if it does not answer."""
+        ...
+
+    def cancel(self, jobs: Iterable[str], *, pending_only: bool = False) -> None:
+        """End jobs. Raises slurm.SlurmError."""
+        ...
+
+    def cancel_doubtful(self) -> None:
+        """Cancel what may have been taken though the answer was lost. Raises slurm.SlurmError."""
+        ...
+
+    def note_up(self, job: str, pid: int, born: str) -> None:
+        """A job's worker has said that it is up, its process id there, and when that process was started."""
+        ...
+
+    def find(self, name: str) -> list[str]:
+        """The ids of the jobs that were started under this name, as far as they are not over. Raises slurm.SlurmError."""
+        ...
+
+    def resume(self, jobs: int) -> None:
+        """Another process has started that many jobs of this run before."""
+        ...
+
+    def endings(self, states: Mapping[str, str]) -> dict[str, slurm.Ending]:
+        """How jobs that are gone have ended; `states` is what is known of that already."""
+        ...
+
+    def close(self) -> None:
+        """Leave nothing behind once all jobs are over."""
+        ...
+
+
+def worker_command(run: Path, options: Options, group: int) -> str:
+    """The shell command that starts a worker for a group of tasks."""
+    # The folder of this package goes last on the path, where it serves only if the job's Python has it not installed, and
+    # "" goes away: a file in the working folder must not stand in for a module of the standard library.
+    start = (
+        f"import sys; sys.path[:1] = []; sys.path.append({_PACKAGE_ROOT!r}); "
+        "from nornir_pools.cluster import worker; worker.main()"
+    )
+    words = ["-u", "-c", start, str(run), "--group", str(group), "--idle", f"{options.idle:g}"]
+    if options.strict:
+        words.append("--one")
+    return f"{options.python or shlex.quote(sys.executable)} {shlex.join(words)}"
