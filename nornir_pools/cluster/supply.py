@@ -49,7 +49,8 @@ class Supply:
         self._wake = wake
         self._orders: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._answers: SimpleQueue[Callable[[], None]] = SimpleQueue()
-        self._asked_states = 0.0
+        self._asked_states = time.monotonic()
+        self._dismissed = 0.0
         self._asking = False
         self.endings = Endings(pool, spool, ledger, self.jobs)
         self._refusals = Refusals(pool, ledger)
@@ -72,13 +73,11 @@ class Supply:
     def hear(self) -> bool:
         """Take in what the scheduler has answered; returns whether it has."""
         heard = False
-        while True:
-            try:
-                answer = self._answers.get_nowait()
-            except Empty:
-                return heard
-            answer()
-            heard = True
+        with contextlib.suppress(Empty):
+            while True:
+                self._answers.get_nowait()()
+                heard = True
+        return heard
 
     def take_word(self, word: str, facts: dict[str, Any]) -> None:
         """A worker says that it is up, idle, or has left."""
@@ -160,7 +159,8 @@ class Supply:
         pending, idle = group.surplus(live)
         for job in idle:
             self._send_away(job)
-        if pending:
+        if pending and time.monotonic() - self._dismissed >= 1.0:  # by few calls, though there are less tasks every moment
+            self._dismissed = time.monotonic()
             for job in pending:
                 job.unneeded = True
             ids = [job.id for job in pending]
