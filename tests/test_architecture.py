@@ -166,11 +166,34 @@ def test_only_the_launcher_imports_submitit() -> None:
 
 
 def test_only_few_modules_start_programs() -> None:
-    assert {module for module in importers_of("subprocess") if not is_top(module)} <= {
-        "command",
-        "cluster.launcher",
-        "cluster.slurm",
+    assert {module for module in importers_of("subprocess") if not is_top(module)} <= {"command", "cluster.slurm"}
+
+
+def test_every_call_of_a_slurm_command_has_a_time_limit() -> None:
+    starters = {"Popen", "check_call", "check_output", "execv", "execve", "execvp", "getoutput", "popen", "system"}
+    places = {
+        (module, function.name)
+        for module in MODULES
+        if module.startswith("cluster")
+        for function in ast.walk(tree_of(module))
+        if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef))
+        for node in ast.walk(function)
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and (node.func.attr in starters or node.func.attr.startswith(("spawn", "posix_spawn")) or _is_of_subprocess(node.func))
     }
+    assert places == {("cluster.slurm", "run")}
+    (run,) = [node for node in tree_of("cluster.slurm").body if isinstance(node, ast.FunctionDef) and node.name == "run"]
+    (communicate,) = [
+        node
+        for node in ast.walk(run)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "communicate"
+    ]
+    assert [keyword.arg for keyword in communicate.keywords] == ["timeout"]
+
+
+def _is_of_subprocess(func: ast.Attribute) -> bool:
+    return isinstance(func.value, ast.Name) and func.value.id == "subprocess"
 
 
 def test_every_module_says_what_it_is() -> None:

@@ -71,7 +71,7 @@ def patience(jobs: Collection[Job], usual: float) -> float:
     now = time.monotonic()
     if any(job.interrupted_at is not None and now - job.interrupted_at < 30 for job in jobs):
         return 1.0
-    if any(not job.up and not job.state for job in jobs):
+    if any(not job.state for job in jobs) and not any(job.up for job in jobs):
         return min(FIRST_LOOK, usual)  # perhaps they end before their workers are up
     return usual * (6 if jobs and all(job.state == "PENDING" for job in jobs) else 1)
 

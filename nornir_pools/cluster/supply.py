@@ -47,7 +47,8 @@ class Supply:
         self._launcher = launcher
         self._limit = limit
         self._ledger = ledger
-        self._asked_states = 0.0
+        self._asked_states = time.monotonic()
+        self._dismissed = 0.0
         self._asking = False
         self.endings = Endings(pool, spool, ledger, self.jobs)
         self._talker = Talker(pool, wake)
@@ -64,6 +65,7 @@ class Supply:
             if past.word != "left" or past.reason == "interrupted":
                 self._restore_job(past)
         self._submissions.restore(history, self._ledger.groups)
+        self._asked_states = 0.0  # ask at once how they are
 
     def _restore_job(self, past: PastJob) -> None:
         job = Job(past.id, past.group, workers=past.workers, log=past.log, host=past.host)
@@ -133,7 +135,8 @@ class Supply:
         pending, idle = group.surplus(live)
         for job in idle:
             self._send_away(job)
-        if pending:
+        if pending and time.monotonic() - self._dismissed >= 1.0:  # by few calls, though there are less tasks every moment
+            self._dismissed = time.monotonic()
             for job in pending:
                 job.unneeded = True
             ids = [job.id for job in pending]

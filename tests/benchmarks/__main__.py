@@ -11,7 +11,7 @@ from pathlib import Path
 
 from . import harness
 
-NAMES = ("threads", "processes", "sleeps", "imports", "commands", "local_cluster", "cluster")
+NAMES = ("threads", "processes", "sleeps", "imports", "commands", "local_cluster", "cluster", "politeness")
 
 
 def question_of(name: str) -> str:

@@ -6,11 +6,13 @@ import pytest
 
 from .__main__ import NAMES, main
 
+ON_SLURM = ("cluster", "politeness")
+
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slurm] * (name == "cluster")) for name in NAMES])
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slurm] * (name in ON_SLURM)) for name in NAMES])
 def test_benchmark(name: str, request: pytest.FixtureRequest) -> None:
-    if name == "cluster":
+    if name in ON_SLURM:
         request.getfixturevalue("slurm")
     assert main([name]) == 0

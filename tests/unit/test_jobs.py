@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from nornir_pools.cluster.jobs import FIRST_WAVE, FRUITLESS, KEPT_IDLE, Group, Job
+from nornir_pools.cluster.jobs import FIRST_WAVE, FRUITLESS, KEPT_IDLE, Group, Job, patience
 from nornir_pools.options import Options
 
 
@@ -109,6 +109,18 @@ def test_some_idle_jobs_stay_and_the_rest_is_surplus() -> None:
     live = jobs(idle=KEPT_IDLE + 4)
     assert group(0).surplus(live) == ([], live[KEPT_IDLE:])
     assert group(KEPT_IDLE + 2).surplus(live) == ([], live[KEPT_IDLE + 2 :])
+
+
+def test_states_are_asked_for_seldom_but_soon_where_something_is_going_on() -> None:
+    fresh, waiting, working = Job("1", 0), Job("2", 0, state="PENDING"), Job("3", 0, state="RUNNING", up=True)
+    told = Job("4", 0, state="RUNNING", up=True, interrupted_at=time.monotonic())
+    assert patience([working, waiting], 10) == 10
+    assert patience([waiting], 10) == 60
+    assert patience([waiting, fresh], 10) == 3
+    assert patience([working, fresh], 10) == 10  # whose first state can wait
+    assert patience([working, told], 10) == 1
+    assert patience([], 10) == 10
+    assert patience([waiting, fresh], 1) == 1
 
 
 def test_job_that_will_take_no_more_tasks_is_not_live() -> None:

@@ -110,6 +110,13 @@ def test_states_are_those_of_this_users_jobs_one_by_one(stand_in: StandIn, tmp_p
     assert f"-u {os.geteuid()}" in (tmp_path / "squeue.calls").read_text()
 
 
+def test_ids_of_any_form_are_taken_as_they_come(stand_in: StandIn) -> None:
+    ids = ["123_[0-9%3]", "123_[1,4-5]", "123_7", "123.batch", "123+1"]
+    environment = stand_in("squeue", "; ".join(f"echo '{job}|RUNNING|None'" for job in ids))
+    assert slurm.states(environment) == dict.fromkeys(ids, "RUNNING")
+    assert slurm.find_by_name("n", stand_in("squeue", "echo '123_[0-9%3]|PENDING'")) == "123"
+
+
 @pytest.mark.parametrize("reason", ["PartitionTimeLimit", "QOSMaxWallDurationPerJobLimit", "InvalidAccount"])
 def test_a_job_that_will_never_start_is_told_from_one_that_waits(stand_in: StandIn, reason: str) -> None:
     environment = stand_in("squeue", f"echo '1_0|PENDING|{reason}'; echo '1_1|PENDING|Resources'; echo '1_2|RUNNING|None'")
@@ -154,6 +161,7 @@ def test_accounting_is_asked_about_many_jobs_by_few_calls(stand_in: StandIn, tmp
     jobs = [f"{array}_{index}" for array in range(60) for index in range(1000)]
     assert slurm.accounting(jobs, environment) == {"1_7": slurm.Ending("FAILED", "1:0", 5 * 1024)}
     calls = (tmp_path / "sacct.calls").read_text().split("MaxRSS,ReqMem")[:-1]
+    assert all(" -j " in call for call in calls)  # by id: else only jobs of today would be told
     assert len(calls) == 120
     assert max(map(len, calls)) < 10_000
 
