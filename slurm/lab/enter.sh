@@ -23,7 +23,7 @@ named_for_pip() {
   } | grep -oE '(^|[ =]|file://)/[^ ]+' | sed -E 's,^(file://|[ =]),,; s,/simple/?$,,'
 }
 
-mount --rbind "$tree" "$tree" # no namespaces can be made, as nodes have them, where / isn't a mount point
+mount --rbind "$tree" "$tree" # as a root folder must be a mount point
 for path in /proc /sys /dev /etc/hosts /etc/resolv.conf "$checkout" /etc/ssl/certs /usr/share/ca-certificates \
   /usr/local/share/ca-certificates /etc/pip.conf /etc/xdg/pip "$HOME/.config/pip" "$HOME/.pip"; do
   show "$path"
@@ -32,5 +32,10 @@ while IFS= read -r path; do show "$path"; done < <(named_for_pip)
 
 unset TMPDIR # which there may be none in there
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8
-[ -d "$tree$PWD" ] || cd /
-exec unshare --root="$tree" --wd="$PWD" -- "$@"
+folder=$PWD
+[ -d "$tree$folder" ] || folder=/
+cd "$tree"
+pivot_root . mnt # rather than chroot: whoever enters the namespace later (nsenter) is in there, too
+umount --lazy /mnt
+cd "$folder"
+exec "$@"

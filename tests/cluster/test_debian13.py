@@ -51,12 +51,12 @@ class System:
         return run(*self.command(*words), **environment)
 
     @contextlib.contextmanager
-    def busy(self, *words: str | Path) -> Iterator[None]:
-        """Something that ends in sleep runs in there meanwhile."""
+    def busy(self, *words: str | Path) -> Iterator[int]:
+        """Something that ends in sleep runs in there meanwhile; this is its process id."""
         with subprocess.Popen(self.command(*words), stdout=subprocess.DEVNULL) as process:
             try:
                 until(lambda: Path(f"/proc/{process.pid}/comm").read_text() == "sleep\n", "it does not start")
-                yield
+                yield process.pid
             finally:
                 process.kill()
 
@@ -68,7 +68,7 @@ class System:
 def system() -> Iterator[System]:
     dir = Path(tempfile.mkdtemp(prefix="nornir-pools-test-debian13-", dir="/tmp"))
     (dir / "build.log").touch()
-    for name in ("usr", "etc", "tmp"):
+    for name in ("usr", "etc", "mnt", "tmp"):
         (dir / "tree" / name).mkdir(parents=True)
     for name in ("bin", "sbin", "lib", "lib64"):
         (dir / "tree" / name).symlink_to(f"usr/{name}")
@@ -128,6 +128,12 @@ def test_it_is_not_removed_while_something_runs_in_there(system: System) -> None
     assert "still running in there: sleep" in refused.stderr
     assert system.tree.exists()
     assert system.remove().returncode == 0
+
+
+def test_whoever_enters_its_namespace_is_in_there(system: System) -> None:
+    (system.tree / "tmp" / "inside").touch()
+    with system.busy("sleep", "100") as pid:
+        assert run("nsenter", "--target", str(pid), "--mount", "ls", "/tmp").stdout == "inside\n"
 
 
 def test_it_is_not_removed_while_something_is_mounted_below(system: System) -> None:
