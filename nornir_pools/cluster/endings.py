@@ -18,6 +18,8 @@ __all__ = ["Endings"]
 
 logger = logging.getLogger("nornir_pools")
 
+REMEMBERED = 10_000  # jobs
+
 
 class Endings:
     """The ends of one run's jobs; `jobs` are those that have not ended."""
@@ -27,9 +29,19 @@ class Endings:
         self._spool = spool
         self._ledger = ledger
         self._jobs = jobs
+        self._ended: dict[str, tuple[Job, slurm.Ending]] = {}  # the last of them: more of them may yet come to light
+
+    def of(self, job: str) -> tuple[Job, slurm.Ending] | None:
+        """A job that has ended not long ago, and how."""
+        return self._ended.get(job)
+
+    def job_of_late(self, worker: str) -> Job | None:
+        """The job that has ended of a worker whose word is here only now; None if the worker may be alive."""
+        job, _ = self._ended.get(worker.rpartition("-r")[0], (None, None))
+        return job if job is not None and (worker in job.workers or worker == f"{job.id}-r0") else None
 
     def see_to(self, job: Job, ending: slurm.Ending) -> None:
-        """A job has ended, not by its own will."""
+        """A job has ended, not by its own will. It may be seen to again when more of its claims come to light."""
         claims = [
             (worker, claim)
             for worker in self._spool.names("claimed")
@@ -43,11 +55,21 @@ class Endings:
             entry = self._ledger.find(task_number(claim))
             if entry is not None and entry.file == claim:
                 self._judge(job, ending, entry, worker)
-        if not claims and not job.finished:
+        again = self._ended.pop(job.id, None)
+        self._ended[job.id] = job, ending
+        if len(self._ended) > REMEMBERED:
+            del self._ended[next(iter(self._ended))]
+        # (Its worker's folder was never looked for before, so that it is seen if it is there.)
+        heard = job.up or not self._spool.has(f"claimed/{job.id}-r0")
+        if heard and not claims and not job.finished and again is None:
             self._note_fruitless(job, ending)
 
     def _judge(self, job: Job, ending: slurm.Ending, entry: Entry, worker: str) -> None:
-        """Try the task again or give it up."""
+        """Try the task again or give it up: by moving its claim away, which only one can do.
+
+        If the claim is gone though a listing has shown it, the listing was old, and the outcome is on its way. Or its worker
+        was started once more by the scheduler and has given it back.
+        """
         error = job_error(self._pool, entry.task.name, job, ending)
         cause = cause_of(error)
         claim = entry.file
@@ -60,12 +82,15 @@ class Endings:
         else:
             again = next_options(entry.group.options, cause, entry.retried[cause])
             if again is None:
-                self._ledger.give_up(entry.number, self._with_history(error, entry))
+                if self._spool.seize(worker, claim):
+                    self._ledger.give_up(entry.number, self._with_history(error, entry))
+                else:
+                    entry.history.pop()
                 return
             options = again
         group = self._ledger.group_for(options)
-        # If the claim is gone, its worker has been started once more by the scheduler and has given it back by itself.
         if not self._spool.try_again(worker, claim, group.number, task_name(entry.number, entry.attempt + 1)):
+            entry.history.pop()
             return
         entry.retried[cause] += 1
         self._ledger.again(entry, group)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from ..options import Options
 
-__all__ = ["Group", "Job"]
+__all__ = ["Group", "Job", "states_period"]
 
 FIRST_WAVE = 32  # jobs: most of those sent before anything is known about how long tasks take
 WORTH_A_JOB = 60.0  # seconds of waiting work for each job that justify more jobs
+FIRST_LOOK = 3.0  # seconds from sending jobs to the first question how they are
 KEPT_IDLE = 8  # jobs that may stay without work
 FRUITLESS = 3  # jobs in a row that end without a task being done: the next would, too, so no more are sent
 
@@ -116,3 +118,14 @@ class Group:
         waiting = max(0, self.unfinished - busy)
         unneeded = pending[max(0, waiting - len(idle)) :]
         return unneeded, idle[max(KEPT_IDLE, math.ceil(waiting)) :]
+
+
+def states_period(jobs: Collection[Job], poll_seconds: float) -> float:
+    """Seconds between two questions for the states of all jobs; `poll_seconds` while they run."""
+    now = time.monotonic()
+    if any(job.interrupted_at is not None and now - job.interrupted_at < 30 for job in jobs):
+        return 1.0
+    if any(not job.up and not job.state for job in jobs):
+        return min(FIRST_LOOK, poll_seconds)  # perhaps they end before their workers are up
+    pending = all(job.state == "PENDING" for job in jobs)
+    return poll_seconds * (6 if pending and jobs else 1)

@@ -30,7 +30,7 @@ from typing import Any
 
 from ..errors import SpoolError
 from ..message import Buffer
-from .folder import FLAGS, Folder, write_all
+from .folder import FLAGS, Folder, tried_again, write_all
 
 __all__ = ["FORMAT", "Spool", "remove_old_runs", "task_name", "task_number"]
 
@@ -49,6 +49,7 @@ class Spool(Folder):
         super().__init__(path)
         self._made: set[str] = set()  # shards
         self._journal = self._pack = -1  # descriptors, opened when first needed
+        self._torn = False  # the journal's last line may be a part of one
         self._pack_number = self._pack_size = 0
 
     @classmethod
@@ -84,15 +85,19 @@ class Spool(Folder):
         """Add a line to the journal: one write, so that it is there whole if this process dies the next moment."""
         self.note_all([entry])
 
+    @tried_again
     def note_all(self, entries: Sequence[dict[str, Any]]) -> None:
         """Add lines to the journal by one write."""
+        text = "".join(json.dumps(entry) + "\n" for entry in entries)
         try:
             if self._journal < 0:
                 flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | FLAGS
                 self._journal = os.open("journal.jsonl", flags, 0o600, dir_fd=self._fd)
-            write_all(self._journal, ["".join(json.dumps(entry) + "\n" for entry in entries).encode()])
+            write_all(self._journal, [("\n" + text if self._torn else text).encode()])
         except OSError as error:
+            self._torn = True  # a full disk takes half a line: the next one must not be lost with it
             raise self.error("cannot be written (journal.jsonl)", error) from error
+        self._torn = False
 
     def log_path(self, name: str) -> str:
         """The path of a job's log."""
@@ -130,10 +135,19 @@ class Spool(Folder):
             self.make_folder(folder)
             self.move(f"inbox/{name}", f"{folder}/{name}")
             return {"file": f"{folder}/{name}"}
-        if self._pack < 0 or self._pack_size > _PACK_SIZE:
+        try:
+            return self._pack_up(data)
+        except OSError as error:  # it may have taken a part, so that the next one would not stand where it is said to
             if self._pack >= 0:
                 os.close(self._pack)
-                self._pack_number += 1
+            self._pack, self._pack_number = -1, self._pack_number + 1
+            raise self.error("cannot be written (packs)", error) from error
+
+    def _pack_up(self, data: Buffer) -> dict[str, Any]:
+        if self._pack >= 0 and self._pack_size > _PACK_SIZE:
+            os.close(self._pack)
+            self._pack, self._pack_number = -1, self._pack_number + 1
+        if self._pack < 0:
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | FLAGS
             self._pack = os.open(f"packs/{self._pack_number}.pack", flags, 0o600, dir_fd=self._fd)
             self._pack_size = os.fstat(self._pack).st_size
@@ -191,11 +205,21 @@ class Spool(Folder):
         """Let a call that a dead worker had claimed wait again, under the name of its next try; False if it is not there."""
         folder = self._shard(group, task)
         self.make_folder(folder)
-        return self.move(f"claimed/{worker}/{claim}", f"{folder}/{task}")
+        # Over NFS a rename that is asked for twice, since no answer came, is told the second time that there is no such file.
+        return self.move(f"claimed/{worker}/{claim}", f"{folder}/{task}") or task in self.names(folder)
+
+    def seize(self, worker: str, claim: str) -> bool:
+        """Take a call away from a dead worker for good; False if it is not there."""
+        aside = f".seized.{claim}"
+        folder = f"claimed/{worker}"
+        if not (self.move(f"{folder}/{claim}", f"{folder}/{aside}") or aside in self.names(folder, drafts=True)):
+            return False
+        self.forget(f"{folder}/{aside}")
+        return True
 
     def deliver(self, draft: str, task: str, worker: str) -> None:
         """Publish the outcome of a claimed call; only then is the claim over."""
-        os.rename(draft, f"inbox/{task}.{worker}", src_dir_fd=self._fd, dst_dir_fd=self._fd)
+        self.move(draft, f"inbox/{task}.{worker}")  # the draft is gone if it was moved, and an error said it was not
         self.remove(f"claimed/{worker}/{task}")
 
     def say(self, worker: str, number: int, word: str, facts: dict[str, Any]) -> None:

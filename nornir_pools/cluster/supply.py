@@ -15,10 +15,11 @@ from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from ..errors import SpoolError
 from . import slurm
+from .audit import Audit
 from .endings import Endings
-from .jobs import Group, Job
+from .jobs import Group, Job, states_period
+from .lag import Lag
 from .launcher import Launcher
 from .ledger import Ledger
 from .obituary import mismatch, refusal
@@ -29,8 +30,6 @@ __all__ = ["Supply"]
 logger = logging.getLogger("nornir_pools")
 
 GATHER = 0.02  # seconds: calls that come within it of each other share a submission
-GRACE = 5.0  # seconds from a job being gone to its tasks being given up
-FIRST_LOOK = 3.0  # seconds from sending jobs to the first question how they are
 UNSEEN = 10.0  # seconds in which a fresh job need not show in the queue yet
 GIVE_UP_SUBMITTING = 240.0  # seconds of refusals because the scheduler is busy or away
 STOPPING = 3.0  # seconds that workers get to see that they are to stop
@@ -40,7 +39,7 @@ class Supply:
     """The jobs of one run. `limit` is the most at once."""
 
     def __init__(
-        self, pool: str, spool: Spool, launcher: Launcher, limit: int, ledger: Ledger, wake: Callable[[], None]
+        self, pool: str, spool: Spool, launcher: Launcher, limit: int, ledger: Ledger, lag: Lag, wake: Callable[[], None]
     ) -> None:
         self.jobs: dict[str, Job] = {}
         self._pool = pool
@@ -48,12 +47,14 @@ class Supply:
         self._launcher = launcher
         self._limit = limit
         self._ledger = ledger
+        self._lag = lag
         self._wake = wake
         self._orders: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._answers: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._asked_states = 0.0
         self._asking = False
-        self._mourn = Endings(pool, spool, ledger, self.jobs).see_to
+        self._endings = Endings(pool, spool, ledger, self.jobs)
+        self._audit = Audit(pool, spool, ledger, self.jobs, self._endings, lag)
         self._talker = threading.Thread(target=self._talk, name=f"{pool}-scheduler", daemon=True)
         self._talker.start()
 
@@ -78,12 +79,16 @@ class Supply:
                 answer = self._answers.get_nowait()
             except Empty:
                 return heard
-            answer()
+            try:
+                answer()
+            except OSError:  # the run's folder has a bad moment: the answer is as good the next time
+                self._answers.put(answer)
+                raise
             heard = True
 
     def take_word(self, word: str, facts: dict[str, Any]) -> None:
         """A worker says that it is up, idle, or has left."""
-        job = self.jobs.get(facts["job"])
+        job = self.jobs.get(facts["job"]) or self._endings.job_of_late(facts["worker"])
         if job is None:  # sbatch's answer is still on its way, or somebody else has sent the job
             job = self.jobs[facts["job"]] = Job(facts["job"], facts["group"])
         job.log, job.host = facts.get("log") or job.log, facts["host"]
@@ -119,22 +124,15 @@ class Supply:
                 count = group.wanted(live, self._limit - others)
                 if count:
                     self._submit(group, count)
-        if self._ledger and not self._asking and now - self._asked_states >= self._states_period():
+        period = states_period(self.jobs.values(), self._launcher.poll_seconds)
+        if self._ledger and not self._asking and now - self._asked_states >= period:
             self._asking, self._asked_states = True, now
             self._orders.put(self._ask_states)
+            with contextlib.suppress(OSError):  # a disk that is full need not matter yet
+                self._lag.note_clock(self._spool.clock(), time.time())
             for group in self._ledger.groups:
                 self._spool.sweep(group.number)
         self._bury(now)
-
-    def _states_period(self) -> float:
-        """Seconds between two questions for the states of all jobs."""
-        now = time.monotonic()
-        if any(job.interrupted_at is not None and now - job.interrupted_at < 30 for job in self.jobs.values()):
-            return 1.0
-        if any(not job.up and not job.state for job in self.jobs.values()):
-            return min(FIRST_LOOK, self._launcher.poll_seconds)  # perhaps they end before their workers are up
-        pending = all(job.state == "PENDING" for job in self.jobs.values())
-        return self._launcher.poll_seconds * (6 if pending and self.jobs else 1)
 
     def _submit(self, group: Group, count: int) -> None:
         group.launching = count
@@ -154,9 +152,9 @@ class Supply:
     def _started(self, group: Group, ids: list[str]) -> None:
         group.launching = 0
         group.refused_since = None
-        self._spool.note(t="jobs", group=group.number, ids=ids)
         for job in ids:
             self.jobs.setdefault(job, Job(job, group.number, log=self._spool.log_path(f"{job}.log")))
+        self._spool.note(t="jobs", group=group.number, ids=ids)
 
     def _refused(self, group: Group, count: int, text: str) -> None:
         """sbatch has said no: try again later with fewer, or fail the tasks that it was for."""
@@ -223,12 +221,14 @@ class Supply:
                 job.gone_since = job.gone_since or time.monotonic()
             elif state is not None and not job.requeued:
                 job.gone_since = None
+        for job in self._audit.look(states):
+            self._orders.put(functools.partial(self._ask_ending, job))
 
     def _bury(self, now: float) -> None:
         """See to the tasks of jobs that are gone. The inbox was listed after the grace was over."""
         for job in list(self.jobs.values()):
             told = job.interrupted_at is not None or job.left or job.requeued  # that nothing more will come from it
-            if job.gone_since is None or job.asked or (not told and now - job.gone_since < GRACE):
+            if job.gone_since is None or job.asked or (not told and now - job.gone_since < self._lag.grace):
                 continue
             if job.left or job.unneeded:
                 del self.jobs[job.id]
@@ -251,8 +251,8 @@ class Supply:
             self._answers.put(lambda: self._end_of(job, ending))
 
     def _end_of(self, job: Job, ending: slurm.Ending) -> None:
+        self._endings.see_to(job, ending)
         self.jobs.pop(job.id, None)
-        self._mourn(job, ending)
 
     def cancel_all(self) -> list[str]:
         """Cancel every job that has not left, and return their ids. Raises slurm.SlurmError."""
@@ -269,7 +269,7 @@ class Supply:
 
         `collect` takes in what workers say.
         """
-        with contextlib.suppress(SpoolError):  # the folder may be gone: then they are cancelled
+        with contextlib.suppress(OSError):  # the folder may be gone: then they are cancelled
             for group in self._ledger.groups:
                 self._spool.tell_workers(group.number, "stop")
         self._cancel([job.id for job in self.jobs.values() if not job.up and not job.left], pending_only=True)
@@ -278,8 +278,8 @@ class Supply:
             time.monotonic() < until and any(job.up and not job.left for job in self.jobs.values())
         ):
             time.sleep(0.01)
-            self.hear()
-            with contextlib.suppress(SpoolError):
+            with contextlib.suppress(OSError):
+                self.hear()
                 collect()
         self._orders.put(None)
         self._talker.join()
@@ -288,7 +288,7 @@ class Supply:
             until = time.monotonic() + STOPPING
             while cancelled and time.monotonic() < until:
                 states = self._launcher.states()
-                with contextlib.suppress(SpoolError):
+                with contextlib.suppress(OSError):
                     collect()  # a job that comes up only now finds that it is to stop, and says so
                 cancelled = [job for job in cancelled if self._may_run(job, states)]
                 time.sleep(0.05 if cancelled else 0)

@@ -1,4 +1,7 @@
-"""A script that sees its runs through stale caches (slurm/lab/stale), while the jobs see the real folder."""
+"""A script that sees its runs late, while the jobs see the real folder: by old listings, or through stale caches.
+
+The caches are those of slurm/lab/stale, which shows files late and listings as they are; for listings there is a stand-in.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,12 @@ from pathlib import Path
 
 import pytest
 
+import nornir_pools as pools
+
+from .. import functions
 from ..conftest import until
 from ..lab import LAB, Slurm
-
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounting a mirror of a folder needs root")
+from ..staleness import StaleListings
 
 SCRIPT = """
 import json, os, sys, threading, time
@@ -59,7 +64,9 @@ print(json.dumps({"values": values, "statuses": statuses, "again": again, "delay
 
 @pytest.fixture(scope="module")
 def fuse() -> None:
-    """A machine on which root can mount through FUSE."""
+    """A machine on which root can mount through FUSE, and a test that is run by root."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting a mirror of a folder needs root")
     if not Path("/dev/fuse").exists():
         pytest.skip("there is no FUSE here (/dev/fuse)")
     done = subprocess.run([LAB / "stale", "/usr", "true"], capture_output=True, text=True, timeout=300, check=False)
@@ -75,6 +82,18 @@ def run_stale(seconds: int, folder: Path, *command: object, timeout: float) -> s
     return subprocess.run(
         [str(word) for word in words], env=environment, capture_output=True, text=True, timeout=timeout, check=False
     )
+
+
+@pytest.mark.timeout(120)
+def test_all_tasks_come_back_though_listings_are_old(tmp_path: Path) -> None:
+    pool = pools.GetClusterPool("old", 2, executor="local", folder=str(tmp_path / "runs"), idle_seconds=1)
+    killed = pool.add_task("killed", functions.die_once, str(tmp_path / "mark"))
+    assert pool._run is not None
+    StaleListings(pool._run.spool, 3.0)
+    for start in range(0, 60, 20):
+        tasks = [pool.add_task(f"task {i}", functions.add, i, 1) for i in range(start, start + 20)]
+        assert [task.wait_return(60) for task in tasks] == list(range(start + 1, start + 21))
+    assert killed.wait_return(90) == "second try"
 
 
 @pytest.mark.slurm
