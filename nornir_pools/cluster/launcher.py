@@ -11,19 +11,23 @@ import contextlib
 import logging
 import os
 import shlex
+import shutil
 import signal
 import sys
+import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import submitit
 import submitit.helpers
 
+from ..errors import SpoolError
 from ..options import Options
 from . import slurm
-from .context import for_submission
+from .context import current_umask, for_submission
+from .folder import FLAGS
 
 logger = logging.getLogger("nornir_pools")
 
@@ -33,12 +37,16 @@ _START_SECONDS = 30.0  # a local worker that has not come up by then never will
 # What submitit's job runs, in the folder of logs. That job has a time limit and gets Ctrl-C: all it does is to start the
 # workers, in sessions of their own.
 _STARTER = """\
-import subprocess, sys
-command, *jobs = sys.argv[1:]
+import os, subprocess, sys
+environment, folder, command, *jobs = sys.argv[1:]
+with open(environment, "rb") as file:
+    variables = dict(line.split(b"=", 1) for line in file.read().split(b"\\0") if line)
+os.chdir(folder)
+os.umask(0o077)
 for job in jobs:
     with open(job + ".log", "ab") as log:
         subprocess.Popen(["/bin/sh", "-c", command + " --job " + job], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                         start_new_session=True)
+                         env=variables, start_new_session=True)
 """
 _PACKAGE_ROOT = str(Path(__file__).resolve().parents[2])
 
@@ -88,6 +96,16 @@ def worker_command(run: Path, options: Options, group: int) -> str:
     return f"{options.python or shlex.quote(sys.executable)} {shlex.join(words)}"
 
 
+def _setup(lines: Sequence[str] | None) -> list[str]:
+    """The shell lines before the worker's: the user's own see the umask of the script, not the one that keeps logs private."""
+    return [f"umask {current_umask():04o}", *(lines or ())]
+
+
+def _escaped(value: Any) -> Any:
+    """The value of an sbatch option as it has to stand in the script: sbatch takes backslashes away, inside quotes as well."""
+    return value.replace("\\", "\\\\") if isinstance(value, str) else value
+
+
 class _Executor(submitit.SlurmExecutor):
     """submitit's, for its batch script; `submit_workers` runs sbatch within a time limit and reads its answer with care."""
 
@@ -104,24 +122,30 @@ class _Executor(submitit.SlurmExecutor):
         }
         prefix = parameters.pop("job_name", None)
         parameters["job_name"] = f"{prefix}-{name}" if prefix else name
-        parameters["additional_parameters"] = {
-            "output": "%A_%a.log",
+        parameters["setup"] = _setup(parameters.get("setup"))
+        output = "%A_%a.log"
+        if any(mark in str(self.folder) for mark in "%\\"):  # SLURM would take them for its own, in the folder's name as well
+            parameters["setup"].insert(0, 'exec >>"${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID.log" 2>&1')
+            output = "/dev/null"
+        additional = {
+            "output": output,
             "signal": "CONT@1",  # in place of submitit's USR2, which ends programs that do not expect it
-            **dict(parameters.get("additional_parameters") or {}),
+            **dict(parameters.pop("additional_parameters", None) or {}),
         }
-        return parameters
+        escaped = {key: _escaped(value) for key, value in parameters.items()}
+        return {**escaped, "additional_parameters": {key: _escaped(value) for key, value in additional.items()}}
 
-    def submit_workers(self, command: str, count: int, environment: Mapping[str, str]) -> str:
-        """Submit `command` as an array of `count` jobs; returns the array's id. Raises slurm.SlurmError."""
+    def submit_workers(self, script: str, command: str, count: int, environment: Mapping[str, str]) -> str:
+        """Submit `command` as an array of `count` jobs by a script of that name; returns the array's id.
+
+        Raises slurm.SlurmError with what sbatch said, SpoolError if the script cannot be written.
+        """
         self.parameters["map_count"] = count
         name = self.parameters["job_name"]
-        text = self._make_submission_file_text(command, name)
-        script = self.folder / f"{name}.sh"
-        script.write_text(text)
-        script.chmod(0o600)
+        self._write(script, self._make_submission_file_text(command, name))
         try:
             # The log's path in the script is relative to here, so that no character of a folder's name can harm it.
-            return slurm.read_job_id(slurm.run(["sbatch", script.name], environment, folder=str(self.folder)))
+            return slurm.read_job_id(slurm.run(["sbatch", script], environment, folder=str(self.folder)))
         except slurm.SlurmError as error:
             # A controller that is slow to answer has often taken the job: look for it by its name before another is sent.
             if slurm.is_transient(str(error)) == "busy" or "no job id" in str(error):
@@ -129,6 +153,18 @@ class _Executor(submitit.SlurmExecutor):
                     if (job := slurm.find_by_name(name, environment)) is not None:
                         return job
             raise
+
+    def _write(self, script: str, text: str) -> None:
+        try:
+            fd = os.open(self.folder / script, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | FLAGS, 0o600)
+            with open(fd, "wb") as file:
+                file.write(os.fsencode(text))
+        except OSError as error:
+            raise _unwritable(self.folder.parent, error) from error
+
+
+def _unwritable(run: Path, error: OSError) -> SpoolError:
+    return SpoolError(f"the run's folder {run} cannot be written: {error.strerror}", folder=str(run), errno=error.errno)
 
 
 class SlurmLauncher:
@@ -148,7 +184,8 @@ class SlurmLauncher:
         count = min(count, self._max_array)
         self._submissions += 1
         executor = _Executor(self._run / "jobs", python=options.python or None)
-        executor.update_parameters(**executor.parameters_of(options.job, f"{name}-{self._submissions}"))
+        name = f"{name}-{self._submissions}"
+        executor.update_parameters(**executor.parameters_of(options.job, name))
         if executor.parameters["time"] is None and not self._told_time:
             self._told_time = True
             limit = slurm.default_time(executor.parameters.get("partition"), self._environment)
@@ -156,7 +193,7 @@ class SlurmLauncher:
         command = worker_command(self._run, options, group)
         if not executor.parameters.get("teardown"):
             command = f"exec {command}"  # no shell between the scheduler's signals and the worker
-        array = executor.submit_workers(command, count, self._environment)
+        array = executor.submit_workers(f"{name}.sh", command, count, self._environment)
         return [f"{array}_{index}" for index in range(count)]
 
     def states(self) -> dict[str, str]:
@@ -190,7 +227,12 @@ class LocalLauncher:
 
     def __init__(self, run: Path, environment: Mapping[str, str]) -> None:
         self._run = run
-        self._environment = dict(environment)
+        # Read by the starters, which are given its path. It has no name in any folder: it may hold secrets.
+        with tempfile.TemporaryFile() as file:
+            file.write(b"\0".join(os.fsencode(f"{name}={value}") for name, value in environment.items()))
+            file.flush()
+            self._environment = os.dup(file.fileno())
+        self._place = ""  # of submitit's own files, which understands "%j" and the like in a path
         self._count = 0
         self._starters: dict[str, tuple[submitit.Job[Any], float]] = {}  # job -> submitit's job that starts it, since when
         self._pids: dict[str, int] = {}  # of those whose workers have said they are up
@@ -198,18 +240,22 @@ class LocalLauncher:
     def start(self, options: Options, group: int, count: int, name: str) -> list[str]:
         jobs = [f"L{self._count + index}" for index in range(1, count + 1)]
         self._count += count
-        executor = submitit.LocalExecutor(self._run / "jobs")
-        command = "\n".join([*options.job.get("slurm_setup", []), "exec " + worker_command(self._run, options, group)])
-        starter = executor.submit(
+        setup = _setup(options.job.get("slurm_setup"))
+        command = "\n".join([*setup, "exec " + worker_command(self._run, options, group)])
+        # That of when the pool was made: what was changed since travels with the tasks.
+        environment = f"/proc/{os.getpid()}/fd/{self._environment}"
+        starter = submitit.LocalExecutor(self._own_place()).submit(
             submitit.helpers.CommandFunction(
-                [sys.executable, "-c", _STARTER, command, *jobs],
-                verbose=False,
-                cwd=executor.folder,
-                env=self._environment,  # of when the pool was made; what was changed since travels with the tasks
+                [sys.executable, "-c", _STARTER, environment, str(self._run / "jobs"), command, *jobs], verbose=False
             )
         )
         self._starters.update(dict.fromkeys(jobs, (starter, time.monotonic())))
         return jobs
+
+    def _own_place(self) -> str:
+        if not self._place:
+            self._place = tempfile.mkdtemp(prefix="nornir_pools-")
+        return self._place
 
     def note_up(self, job: str, pid: int) -> None:
         self._pids[job] = pid  # from now on the job's state is that of this process
@@ -239,6 +285,9 @@ class LocalLauncher:
         for starter, _ in self._starters.values():
             while not starter.done() and time.monotonic() < until:  # which reaps submitit's process
                 time.sleep(0.01)
+        os.close(self._environment)
+        if self._place:
+            shutil.rmtree(self._place, ignore_errors=True)
 
 
 def _is_alive(pid: int) -> bool:

@@ -110,7 +110,8 @@ def test_states_are_those_of_this_users_jobs_one_by_one(stand_in: StandIn, tmp_p
 
 
 def test_job_is_found_by_its_name_and_the_newest_counts(stand_in: StandIn) -> None:
-    assert slurm.find_by_name("n", stand_in("squeue", "echo '9_0|RUNNING'; echo '10_1|PENDING'")) == "10"
+    jobs = "echo '9_0|a,b-1'; echo '10_1|a,b-1'; echo '11_0|b-1'; echo '12_0|a'"
+    assert slurm.find_by_name("a,b-1", stand_in("squeue", jobs)) == "10"
     assert slurm.find_by_name("n", stand_in("squeue", "true")) is None
 
 
