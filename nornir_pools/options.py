@@ -194,9 +194,9 @@ def _problem(name: str, value: Any) -> str:
         isinstance(value, list) and all(isinstance(line, str) for line in value)
     ):
         return "must be a list of shell lines"
-    if name == "slurm_additional_parameters" and not isinstance(value, Mapping):
-        return "must map names of sbatch options to values"
-    if _has_newline(value) and name not in ("slurm_setup", "slurm_teardown"):
+    if name == "slurm_additional_parameters" and not (isinstance(value, Mapping) and all(map(_is_name, value))):
+        return "must map names of sbatch options (letters, digits and dashes) to values"
+    if _has_newline(value) and name not in ("folder", "slurm_setup", "slurm_teardown"):
         return "must be of one line (it becomes a line of the sbatch script)"
     return ""
 
@@ -215,10 +215,14 @@ def _retries_problem(value: Any) -> str:
     return ""
 
 
+def _is_name(key: Any) -> bool:
+    return isinstance(key, str) and re.fullmatch("[A-Za-z][A-Za-z0-9_-]*", key) is not None
+
+
 def _has_newline(value: Any) -> bool:
     if isinstance(value, Mapping):
-        return any(_has_newline(item) for pair in value.items() for item in pair)
-    return any(mark in str(value) for mark in "\n\r")
+        return any(map(_has_newline, value.values()))
+    return any(mark in str(value) for mark in "\n\r\0")
 
 
 def _in(place: str) -> str:

@@ -16,7 +16,7 @@ import sysconfig
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["ContextReader", "Surroundings", "fingerprints", "for_submission"]
+__all__ = ["ContextReader", "Surroundings", "current_umask", "fingerprints", "for_submission"]
 
 # Variables that belong to a job and its node; inside a job they must not come from the script that submitted it.
 _OF_THE_JOB = ("SLURM_", "SLURMD_", "SBATCH_", "SRUN_", "PMI", "SUBMITIT_")
@@ -55,7 +55,7 @@ class ContextReader:
     def read(self) -> bytes:
         """The context now. Raises OSError if the working folder is gone."""
         # The raw copy of the environment spares decoding every variable for every task.
-        now = (os.getcwd(), list(sys.path), _umask(), dict(getattr(os.environ, "_data", os.environ)))
+        now = (os.getcwd(), list(sys.path), current_umask(), dict(getattr(os.environ, "_data", os.environ)))
         if self._last[0] != now:
             self._last = (now, self._describe(*now[:3]))
         return self._last[1]
@@ -71,7 +71,7 @@ class ContextReader:
         return json.dumps({"cwd": folder, "path": entries, "umask": umask, "environment": changes}, sort_keys=True).encode()
 
 
-def _umask() -> int:
+def current_umask() -> int:
     """The umask, without changing it for a moment as os.umask would (other threads may be making files)."""
     fd = os.open("/proc/self/status", os.O_RDONLY)
     try:
@@ -116,6 +116,7 @@ class Surroundings:
 
     def leave(self) -> None:
         """Flush what the task has printed, so that it stands in the log before its outcome can be seen."""
+        os.umask(0o077)  # for that
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError):  # the task may have closed it
                 stream.flush()

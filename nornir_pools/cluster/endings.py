@@ -25,6 +25,7 @@ logger = logging.getLogger("nornir_pools")
 
 _NODES_DOING = ("worker_died", "node_failed", "lost")  # causes for which a job that does not start speaks against its node
 HAND_BACKS = 2  # times that a task is tried again because its node may be to blame, uncharged
+REMEMBERED = 10_000  # jobs
 
 
 class Endings:
@@ -36,9 +37,19 @@ class Endings:
         self._ledger = ledger
         self._jobs = jobs
         self._nodes = Nodes(pool)
+        self._ended: dict[str, tuple[Job, slurm.Ending]] = {}  # the last of them: more of them may yet come to light
+
+    def of(self, job: str) -> tuple[Job, slurm.Ending] | None:
+        """A job that has ended not long ago, and how."""
+        return self._ended.get(job)
+
+    def job_of_late(self, worker: str) -> Job | None:
+        """The job that has ended of a worker whose word is here only now; None if the worker may be alive."""
+        job, _ = self._ended.get(worker.rpartition("-r")[0], (None, None))
+        return job if job is not None and (worker in job.workers or worker == f"{job.id}-r0") else None
 
     def see_to(self, job: Job, ending: slurm.Ending) -> None:
-        """A job has ended, not by its own will."""
+        """A job has ended, not by its own will. It may be seen to again when more of its claims come to light."""
         job.node = job.node or first_node(ending.nodes)
         claims = [
             (worker, claim)
@@ -53,7 +64,13 @@ class Endings:
             entry = self._ledger.find(task_number(claim))
             if entry is not None and entry.file == claim:
                 self._judge(job, ending, entry, worker)
-        if not claims and not job.finished:
+        again = self._ended.pop(job.id, None)
+        self._ended[job.id] = job, ending
+        if len(self._ended) > REMEMBERED:
+            del self._ended[next(iter(self._ended))]
+        # (Its worker's folder was never looked for before, so that it is seen if it is there.)
+        heard = job.up or not self._spool.has(f"claimed/{job.id}-r0")
+        if heard and not claims and not job.finished and again is None:
             self._note_fruitless(job, ending, stillborn=not job.up)
 
     def note_leave(self, job: Job, facts: dict[str, Any]) -> None:
@@ -114,7 +131,11 @@ class Endings:
     # --- tasks
 
     def _judge(self, job: Job, ending: slurm.Ending, entry: Entry, worker: str) -> None:
-        """Try the task again or give it up."""
+        """Try the task again or give it up: by moving its claim away, which only one can do.
+
+        If the claim is gone though a listing has shown it, the listing was old, and the outcome is on its way. Or its worker
+        was started once more by the scheduler and has given it back.
+        """
         error = job_error(self._pool, entry.task.name, job, ending)
         cause = cause_of(error)
         entry.history.append(
@@ -126,11 +147,13 @@ class Endings:
         else:
             again = next_options(entry.group.options, cause, entry.retried[cause])
             if again is None:
-                _add_history(error, entry)
-                self._ledger.give_up(entry.number, error)
+                if self._spool.seize(worker, entry.file):
+                    _add_history(error, entry)
+                    self._ledger.give_up(entry.number, error)
+                else:
+                    entry.history.pop()
                 return
             options = again
-        # If the claim is gone, its worker has been started once more by the scheduler and has given it back by itself.
         self._try_again(entry, worker, options, cause, job.id)
 
     def see_to_death(self, entry: Entry, outcome: Outcome) -> bool:
@@ -156,6 +179,7 @@ class Endings:
         """Let a call that was claimed wait again, for a job with these options; False if its claim is not there."""
         group = self._ledger.group_for(options)
         if not self._spool.try_again(worker, entry.file, group.number, task_name(entry.number, entry.attempt + 1)):
+            entry.history.pop()
             return False
         before = entry.group.options.job
         changed = {name: value for name, value in options.job.items() if before.get(name) != value}

@@ -4,28 +4,63 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import itertools
 import os
 import stat
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Concatenate, ParamSpec, TypeVar
 
 from ..errors import SpoolError
 from ..message import Buffer
 
-__all__ = ["FLAGS", "Folder", "write_all"]
+__all__ = ["FLAGS", "FULL", "PASSING", "Folder", "tried_again", "write_all"]
 
 FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW if hasattr(os, "O_NOFOLLOW") else 0
+PASSING = frozenset({errno.ESTALE, errno.EIO, errno.ETIMEDOUT})  # what a shared filesystem says in a bad moment
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+_Where = TypeVar("_Where", bound="Folder")
+_Given = ParamSpec("_Given")
+_Gives = TypeVar("_Gives")
+
+
+def tried_again(
+    operation: Callable[Concatenate[_Where, _Given], _Gives],
+) -> Callable[Concatenate[_Where, _Given], _Gives]:
+    """Have an operation of a folder tried again for a while if it fails in a way that may pass."""
+
+    @functools.wraps(operation)
+    def persist(self: _Where, /, *args: _Given.args, **kwargs: _Given.kwargs) -> _Gives:
+        until, pause = None, 0.01
+        while True:
+            try:
+                return operation(self, *args, **kwargs)
+            except OSError as error:
+                until = until or time.monotonic() + self.patience
+                if error.errno not in self.passing or time.monotonic() + pause > until:
+                    raise
+            time.sleep(pause)
+            pause = min(2 * pause, 1.0)
+
+    return persist
 
 
 class Folder:
     """A folder of this user's that nobody else can reach. Paths in its methods are relative to it."""
 
+    passing = PASSING
+    """The errors after which an operation is tried again."""
+    patience = 5.0
+    """For how many seconds."""
+
     def __init__(self, path: Path) -> None:
         """Open a run's folder. Raises SpoolError if it is missing, not this user's, or open to others."""
         self.path = path
         try:
-            self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | FLAGS)
+            self._fd = self._open()
         except OSError as error:
             raise self.error("cannot be opened", error) from error
         status = os.fstat(self._fd)
@@ -40,6 +75,10 @@ class Folder:
             )
         self._counter = itertools.count()
 
+    @tried_again
+    def _open(self) -> int:
+        return os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | FLAGS)
+
     def close(self) -> None:
         """Let the folder go."""
         if self._fd >= 0:
@@ -50,18 +89,19 @@ class Folder:
         """Write a file so that it is complete or absent. Raises SpoolError (disk full, quota, folder gone)."""
         draft = self.draft(name.rpartition("/")[0], parts, who)
         try:
-            os.rename(draft, name, src_dir_fd=self._fd, dst_dir_fd=self._fd)
+            self._rename(draft, name)
         except OSError as error:
-            self.remove(draft)
+            self.forget(draft)
             raise self.error(f"cannot be written ({name})", error) from error
 
+    @tried_again
     def draft(self, folder: str, parts: Sequence[Buffer], who: str) -> str:
         """Write a file whose name begins with a dot, which nobody looks at; returns its path for a rename.
 
         It stands in the folder where it will be renamed: a rename from one folder to another would wait for all others
         of the whole filesystem.
         """
-        draft = f"{folder}/.{who}.{os.getpid()}.{next(self._counter)}" if folder else f".{who}.{next(self._counter)}"
+        draft = os.path.join(folder, f".{who}.{os.getpid()}.{next(self._counter)}")
         try:
             fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | FLAGS, 0o600, dir_fd=self._fd)
             try:
@@ -69,21 +109,35 @@ class Folder:
             finally:
                 os.close(fd)  # a full quota may show only here
         except OSError as error:
-            self.remove(draft)
+            self.forget(draft)
             raise self.error("cannot be written", error) from error
         return draft
 
+    def forget(self, draft: str) -> None:
+        """Remove a file that nobody looks at, if that can be done."""
+        with contextlib.suppress(OSError):
+            os.unlink(draft, dir_fd=self._fd)
+
     def read(self, name: str, start: int = 0, size: int | None = None) -> bytearray:
         """The content, or a part of it, of a file that a listing has shown."""
+        return self.read_dated(name, start, size)[0]
+
+    @tried_again
+    def read_dated(self, name: str, start: int = 0, size: int | None = None) -> tuple[bytearray, float]:
+        """The content of a file, and when it got its name, in seconds since the epoch by the file server's clock.
+
+        (That is when its inode was changed last, since nothing happens to a file of the protocol after its rename.)
+        """
         fd = os.open(name, os.O_RDONLY | FLAGS, dir_fd=self._fd)
         try:
-            data = bytearray(os.fstat(fd).st_size - start if size is None else size)
+            status = os.fstat(fd)
+            data = bytearray(status.st_size - start if size is None else size)
             with memoryview(data) as view:
                 position = 0
                 while position < len(data) and (count := os.preadv(fd, [view[position:]], start + position)):
                     position += count
             del data[position:]
-            return data
+            return data, status.st_ctime
         finally:
             os.close(fd)
 
@@ -92,14 +146,20 @@ class Folder:
         """The descriptor that paths are relative to."""
         return self._fd
 
-    def changed(self, name: str) -> float:
-        """When a file was last changed, in seconds since the epoch by the file server's clock."""
-        return os.stat(name, dir_fd=self._fd, follow_symlinks=False).st_mtime
+    def clock(self) -> float:
+        """The file server's clock, in seconds since the epoch."""
+        draft = self.draft("", [], f"clock.{os.getpid()}")
+        try:
+            return os.stat(draft, dir_fd=self._fd, follow_symlinks=False).st_mtime
+        finally:
+            self.forget(draft)
 
+    @tried_again
     def open_file(self, name: str) -> int:
         """A descriptor for reading a file."""
         return os.open(name, os.O_RDONLY | FLAGS, dir_fd=self._fd)
 
+    @tried_again
     def names(self, folder: str, *, optional: bool = True, drafts: bool = False) -> list[str]:
         """The names in a folder, asked anew (over NFS, opening a folder is what has its content checked).
 
@@ -117,6 +177,7 @@ class Folder:
         finally:
             os.close(fd)
 
+    @tried_again
     def make_folder(self, name: str) -> None:
         """Make a folder, with its parents, if it is not there."""
         parts = name.split("/")
@@ -131,11 +192,25 @@ class Folder:
     def move(self, source: str, target: str) -> bool:
         """Rename; returns whether the source was there."""
         try:
-            os.rename(source, target, src_dir_fd=self._fd, dst_dir_fd=self._fd)
+            self._rename(source, target)
         except FileNotFoundError:
             return False
         return True
 
+    @tried_again
+    def _rename(self, source: str, target: str) -> None:
+        os.rename(source, target, src_dir_fd=self._fd, dst_dir_fd=self._fd)
+
+    def has(self, name: str) -> bool:
+        """Whether there is a file or folder of that name. To be asked only about what will not be made any more: over NFS a
+        name that was looked for too early stays invisible for up to a minute."""
+        try:
+            os.stat(name, dir_fd=self._fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return True
+
+    @tried_again
     def remove_folder(self, name: str) -> bool:
         """Remove a folder if it is empty; returns whether it is gone."""
         try:
@@ -148,6 +223,7 @@ class Folder:
             raise
         return True
 
+    @tried_again
     def remove(self, name: str) -> None:
         """Remove a file if it is there."""
         with contextlib.suppress(FileNotFoundError):

@@ -10,10 +10,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import shutil
 import signal
 import sys
+import tempfile
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,9 +24,11 @@ import submitit
 import submitit.helpers
 
 from ..deaths import is_alive
+from ..errors import SpoolError
 from ..options import Options
 from . import answers, nodelists, slurm
-from .context import for_submission
+from .context import current_umask, for_submission
+from .folder import FLAGS
 from .launching import worker_command
 
 logger = logging.getLogger("nornir_pools")
@@ -35,13 +39,27 @@ _START_SECONDS = 30.0  # a local worker that has not come up by then never will
 # What submitit's job runs, in the folder of logs. That job has a time limit and gets Ctrl-C: all it does is to start the
 # workers, in sessions of their own.
 _STARTER = """\
-import subprocess, sys
-command, *jobs = sys.argv[1:]
+import os, subprocess, sys
+environment, folder, command, *jobs = sys.argv[1:]
+with open(environment, "rb") as file:
+    variables = dict(line.split(b"=", 1) for line in file.read().split(b"\\0") if line)
+os.chdir(folder)
+os.umask(0o077)
 for job in jobs:
     with open(job + ".log", "ab") as log:
         subprocess.Popen(["/bin/sh", "-c", command + " --job " + job], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                         start_new_session=True)
+                         env=variables, start_new_session=True)
 """
+
+
+def _setup(lines: Sequence[str] | None) -> list[str]:
+    """The shell lines before the worker's: the user's own see the umask of the script, not the one that keeps logs private."""
+    return [f"umask {current_umask():04o}", *(lines or ())]
+
+
+def _escaped(value: Any) -> Any:
+    """The value of an sbatch option as it has to stand in the script: sbatch takes backslashes away, inside quotes as well."""
+    return value.replace("\\", "\\\\") if isinstance(value, str) else value
 
 
 class _Executor(submitit.SlurmExecutor):
@@ -60,26 +78,44 @@ class _Executor(submitit.SlurmExecutor):
         }
         prefix = parameters.pop("job_name", None)
         parameters["job_name"] = f"{prefix}-{name}" if prefix else name
-        more = dict(parameters.get("additional_parameters") or {})
-        parameters["additional_parameters"] = {
-            "output": "%A_%a.log",
+        parameters["setup"] = _setup(parameters.get("setup"))
+        output = "%A_%a.log"
+        if any(mark in str(self.folder) for mark in "%\\"):  # SLURM would take them for its own, in the folder's name as well
+            parameters["setup"].insert(0, 'exec >>"${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID.log" 2>&1')
+            output = "/dev/null"
+        more = dict(parameters.pop("additional_parameters", None) or {})
+        additional = {
+            "output": output,
             "signal": "CONT@1",  # in place of submitit's USR2, which ends programs that do not expect it
             # A preempted job comes back even if there is no script any more to send another.
             **({} if "no-requeue" in more else {"requeue": True}),
             **more,
         }
-        return parameters
+        escaped = {key: _escaped(value) for key, value in parameters.items()}
+        return {**escaped, "additional_parameters": {key: _escaped(value) for key, value in additional.items()}}
 
-    def submit_workers(self, command: str, count: int, environment: Mapping[str, str]) -> str:
-        """Submit `command` as an array of `count` jobs; returns the array's id. Raises slurm.SlurmError."""
+    def submit_workers(self, script: str, command: str, count: int, environment: Mapping[str, str]) -> str:
+        """Submit `command` as an array of `count` jobs by a script of that name; returns the array's id.
+
+        Raises slurm.SlurmError with what sbatch said, SpoolError if the script cannot be written.
+        """
         self.parameters["map_count"] = count
         name = self.parameters["job_name"]
-        text = self._make_submission_file_text(command, name)
-        script = self.folder / f"{name}.sh"
-        script.write_text(text)
-        script.chmod(0o600)
+        self._write(script, self._make_submission_file_text(command, name))
         # The log's path in the script is relative to here, so that no character of a folder's name can harm it.
-        return answers.read_job_id(slurm.run(["sbatch", script.name], environment, folder=str(self.folder)))
+        return answers.read_job_id(slurm.run(["sbatch", script], environment, folder=str(self.folder)))
+
+    def _write(self, script: str, text: str) -> None:
+        try:
+            fd = os.open(self.folder / script, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | FLAGS, 0o600)
+            with open(fd, "wb") as file:
+                file.write(os.fsencode(text))
+        except OSError as error:
+            raise _unwritable(self.folder.parent, error) from error
+
+
+def _unwritable(run: Path, error: OSError) -> SpoolError:
+    return SpoolError(f"the run's folder {run} cannot be written: {error.strerror}", folder=str(run), errno=error.errno)
 
 
 class SlurmLauncher:
@@ -122,7 +158,7 @@ class SlurmLauncher:
         if not executor.parameters.get("teardown"):
             command = f"exec {command}"  # no shell between the scheduler's signals and the worker
         try:
-            array = executor.submit_workers(command, count, self._environment)
+            array = executor.submit_workers(f"{name}.sh", command, count, self._environment)
         except slurm.SlurmError as error:
             if answers.is_doubtful(str(error)):
                 self._doubtful[group] = (executor.parameters["job_name"], count)
@@ -195,7 +231,12 @@ class LocalLauncher:
 
     def __init__(self, run: Path, environment: Mapping[str, str]) -> None:
         self._run = run
-        self._environment = dict(environment)
+        # Read by the starters, which are given its path. It has no name in any folder: it may hold secrets.
+        with tempfile.TemporaryFile() as file:
+            file.write(b"\0".join(os.fsencode(f"{name}={value}") for name, value in environment.items()))
+            file.flush()
+            self._environment = os.dup(file.fileno())
+        self._place = ""  # of submitit's own files, which understands "%j" and the like in a path
         self._count = 0
         self._starters: dict[str, tuple[submitit.Job[Any], float]] = {}  # job -> submitit's job that starts it, since when
         self._processes: dict[str, tuple[int, str]] = {}  # of those whose workers have said they are up: id, when started
@@ -203,14 +244,13 @@ class LocalLauncher:
     def start(self, options: Options, group: int, count: int, name: str, avoid: Collection[str] = ()) -> list[str]:
         jobs = [f"L{self._count + index}" for index in range(1, count + 1)]
         self._count += count
-        executor = submitit.LocalExecutor(self._run / "jobs")
-        command = "\n".join([*options.job.get("slurm_setup", []), "exec " + worker_command(self._run, options, group)])
-        starter = executor.submit(
+        setup = _setup(options.job.get("slurm_setup"))
+        command = "\n".join([*setup, "exec " + worker_command(self._run, options, group)])
+        # That of when the pool was made: what was changed since travels with the tasks.
+        environment = f"/proc/{os.getpid()}/fd/{self._environment}"
+        starter = submitit.LocalExecutor(self._own_place()).submit(
             submitit.helpers.CommandFunction(
-                [sys.executable, "-c", _STARTER, command, *jobs],
-                verbose=False,
-                cwd=executor.folder,
-                env=self._environment,  # of when the pool was made; what was changed since travels with the tasks
+                [sys.executable, "-c", _STARTER, environment, str(self._run / "jobs"), command, *jobs], verbose=False
             )
         )
         self._starters.update(dict.fromkeys(jobs, (starter, time.monotonic())))
@@ -224,6 +264,11 @@ class LocalLauncher:
 
     def resume(self, jobs: int) -> None:
         self._count = jobs
+
+    def _own_place(self) -> str:
+        if not self._place:
+            self._place = tempfile.mkdtemp(prefix="nornir_pools-")
+        return self._place
 
     def states(self) -> dict[str, str]:
         result = {}
@@ -250,3 +295,6 @@ class LocalLauncher:
         for starter, _ in self._starters.values():
             while not starter.done() and time.monotonic() < until:  # which reaps submitit's process
                 time.sleep(0.01)
+        os.close(self._environment)
+        if self._place:
+            shutil.rmtree(self._place, ignore_errors=True)

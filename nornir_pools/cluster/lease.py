@@ -187,13 +187,9 @@ def holder_of(folder: Folder) -> Holder | None:
 def _server_time(folder: Folder) -> float:
     """The time by the clock of the file server, which sets times of change."""
     try:
-        draft = folder.draft("", [b""], f"clock.{uuid.uuid4().hex[:8]}")
+        return folder.clock()
     except SpoolError:  # no room, or a disk that can only be read: then by our own
         return time.time()
-    try:
-        return folder.changed(draft)
-    finally:
-        folder.remove(draft)
 
 
 def _changing(folder: Folder) -> RunBusyError:

@@ -89,6 +89,10 @@ class Ledger:
         if group.unfinished == 1:
             group.first_task = time.monotonic()
 
+    def numbers(self) -> list[int]:
+        """The numbers of the unfinished tasks."""
+        return list(self._entries)
+
     def find(self, number: int) -> Entry | None:
         """The task of that number, unless it is over."""
         return self._entries.get(number)

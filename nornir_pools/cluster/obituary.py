@@ -10,6 +10,7 @@ from typing import Any
 from ..errors import (
     JobCancelledError,
     JobError,
+    JobLostError,
     JobOutOfMemoryError,
     JobPreemptedError,
     JobTimeoutError,
@@ -21,7 +22,7 @@ from ..errors import (
 from . import slurm
 from .jobs import Job
 
-__all__ = ["job_error", "mismatch", "refusal"]
+__all__ = ["job_error", "mismatch", "nowhere", "refusal"]
 
 _WORDS: dict[type, tuple[str, str]] = {
     JobTimeoutError: ("reached its time limit", "give it more with timeout_min="),
@@ -63,6 +64,14 @@ def _tail(log: str, size: int = 2000) -> str:
             return file.read().decode("utf-8", "replace").strip()
     except OSError:
         return ""
+
+
+def nowhere(pool: str, task: str, folder: Path) -> JobLostError:
+    """The error for a task that is in no folder of its run."""
+    return JobLostError(
+        f"task {task!r} of pool {pool!r}: its file is gone from the run's folder {folder}, so no job will run it; "
+        "if nobody has removed it, the filesystem has lost it. Add the task again"
+    )
 
 
 def refusal(pool: str, text: str) -> SubmissionError:

@@ -125,6 +125,7 @@ def run(
             command,
             env=dict(environment),
             cwd=folder,
+            umask=-1 if folder is None else 0o077,  # of sbatch: a job's log is made with it
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -162,8 +163,10 @@ def _is_hopeless(state: str, reason: str) -> bool:
 
 def find_by_name(name: str, environment: Mapping[str, str]) -> str | None:
     """The id of the job (for an array, of the whole) with this unique name, or None."""
-    output = run(["squeue", "-h", "-r", "-t", "all", "--name", name, "-o", "%i|%T"], environment)
-    ids = {line.split("|")[0].split("_")[0].strip() for line in output.splitlines() if "|" in line}
+    output = run(
+        ["squeue", "-h", "-r", "-t", "all", "-u", str(os.geteuid()), "-o", "%i|%j"], environment
+    )  # a name may have commas
+    ids = {line.split("_")[0].strip() for line in output.splitlines() if line.partition("|")[2] == name}
     return max(ids, key=int) if ids else None
 
 

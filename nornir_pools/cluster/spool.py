@@ -173,10 +173,19 @@ class Spool(Journal):
             self.make_folder(folder)
             self.move(f"inbox/{name}", f"{folder}/{name}")
             return {"file": f"{folder}/{name}"}
-        if self._pack < 0 or self._pack_size > _PACK_SIZE:
+        try:
+            return self._pack_up(data)
+        except OSError as error:  # it may have taken a part, so that the next one would not stand where it is said to
             if self._pack >= 0:
                 os.close(self._pack)
-                self._pack_number += 1
+            self._pack, self._pack_number = -1, self._pack_number + 1
+            raise self.error("cannot be written (packs)", error) from error
+
+    def _pack_up(self, data: Buffer) -> dict[str, Any]:
+        if self._pack >= 0 and self._pack_size > _PACK_SIZE:
+            os.close(self._pack)
+            self._pack, self._pack_number = -1, self._pack_number + 1
+        if self._pack < 0:
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | FLAGS
             self._pack = os.open(f"packs/{self._pack_number}.pack", flags, 0o600, dir_fd=self._fd)
             self._pack_size = os.fstat(self._pack).st_size
@@ -235,7 +244,17 @@ class Spool(Journal):
         """Let a call that a dead worker had claimed wait again, under the name of its next try; False if it is not there."""
         folder = self._shard(group, task)
         self.make_folder(folder)
-        return self.move(f"claimed/{worker}/{claim}", f"{folder}/{task}")
+        # Over NFS a rename that is asked for twice, since no answer came, is told the second time that there is no such file.
+        return self.move(f"claimed/{worker}/{claim}", f"{folder}/{task}") or task in self.names(folder)
+
+    def seize(self, worker: str, claim: str) -> bool:
+        """Take a call away from a dead worker for good; False if it is not there."""
+        aside = f".seized.{claim}"
+        folder = f"claimed/{worker}"
+        if not (self.move(f"{folder}/{claim}", f"{folder}/{aside}") or aside in self.names(folder, drafts=True)):
+            return False
+        self.forget(f"{folder}/{aside}")
+        return True
 
     def answers(self) -> set[str]:
         """The outcomes (TASK.WORKER) that the pool has not taken in, handed back or not."""
@@ -243,13 +262,13 @@ class Spool(Journal):
 
     def deliver(self, draft: str, task: str, worker: str, *, keep_claim: bool = False) -> None:
         """Publish the outcome of a claimed call; only then is the claim over (with `keep_claim`, the pool decides)."""
-        os.rename(draft, f"inbox/{task}.{worker}", src_dir_fd=self._fd, dst_dir_fd=self._fd)
+        self.move(draft, f"inbox/{task}.{worker}")  # the draft is gone if it was moved, and an error said it was not
         if not keep_claim:
             self.drop_claim(worker, task)
 
     def hand_back(self, draft: str, task: str, worker: str, mark: str) -> None:
         """Publish an outcome that may be the node's doing: the pool decides whether it counts or the call is tried again."""
-        os.rename(draft, f"inbox/{task}.{worker}{mark}", src_dir_fd=self._fd, dst_dir_fd=self._fd)
+        self.move(draft, f"inbox/{task}.{worker}{mark}")
 
     def say(self, worker: str, number: int, word: str, facts: dict[str, Any]) -> None:
         """Tell the pool about this worker; `number` orders its words."""

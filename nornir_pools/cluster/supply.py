@@ -12,12 +12,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from ..errors import SpoolError
 from ..options import Options
 from . import slurm
+from .audit import Audit
 from .endings import Endings
 from .history import History, PastJob
 from .jobs import Group, Job, patience
+from .lag import Lag
 from .launching import Launcher
 from .ledger import Ledger
 from .refusals import Refusals
@@ -30,7 +31,6 @@ __all__ = ["Supply"]
 logger = logging.getLogger("nornir_pools")
 
 GATHER = 0.02  # seconds: calls that come within it of each other share a submission
-GRACE = 5.0  # seconds from a job being gone to its tasks being given up
 UNSEEN = 10.0  # seconds in which a fresh job need not show in the queue yet
 STOPPING = 3.0  # seconds that workers get to see that they are to stop
 
@@ -39,7 +39,7 @@ class Supply:
     """The jobs of one run. `limit` is the most at once."""
 
     def __init__(
-        self, pool: str, spool: Spool, launcher: Launcher, limit: int, ledger: Ledger, wake: Callable[[], None]
+        self, pool: str, spool: Spool, launcher: Launcher, limit: int, ledger: Ledger, lag: Lag, wake: Callable[[], None]
     ) -> None:
         self.jobs: dict[str, Job] = {}
         self._pool = pool
@@ -47,10 +47,12 @@ class Supply:
         self._launcher = launcher
         self._limit = limit
         self._ledger = ledger
+        self._lag = lag
         self._asked_states = time.monotonic()
         self._dismissed = 0.0
         self._asking = False
         self.endings = Endings(pool, spool, ledger, self.jobs)
+        self._audit = Audit(pool, spool, ledger, self.jobs, self.endings, lag)
         self._talker = Talker(pool, wake)
         self.hear = self._talker.hear
         self._refusals = Refusals(pool, ledger)
@@ -85,7 +87,7 @@ class Supply:
 
     def take_word(self, word: str, facts: dict[str, Any]) -> None:
         """A worker says that it is up, idle, or has left."""
-        job = self.jobs.get(facts["job"])
+        job = self.jobs.get(facts["job"]) or self.endings.job_of_late(facts["worker"])
         if job is None:  # sbatch's answer is still on its way, or somebody else has sent the job
             job = self.jobs[facts["job"]] = Job(facts["job"], facts["group"])
         job.log, job.host, job.node = facts.get("log") or job.log, facts["host"], facts["node"]
@@ -126,6 +128,8 @@ class Supply:
         if self._ledger and not self._asking and waited >= patience(self.jobs.values(), self._launcher.poll_seconds):
             self._asking, self._asked_states = True, now
             self._talker.ask(self._ask_states)
+            with contextlib.suppress(OSError):  # a disk that is full need not matter yet
+                self._lag.note_clock(self._spool.clock(), time.time())
             for group in self._ledger.groups:
                 self._spool.sweep(group.number)
         self._bury(now)
@@ -189,6 +193,8 @@ class Supply:
                 job.gone_since = job.gone_since or time.monotonic()
             elif state is not None and not job.requeued:
                 job.gone_since = None
+        if orphaned := self._audit.look(states):
+            self._talker.ask(lambda: self._ask_endings(orphaned))
         if hopeless:
             self._drop_hopeless(hopeless)
 
@@ -205,7 +211,7 @@ class Supply:
         ended = []
         for job in list(self.jobs.values()):
             told = job.interrupted_at is not None or job.left or job.requeued  # that nothing more will come from it
-            if job.gone_since is None or job.asked or (not told and now - job.gone_since < GRACE):
+            if job.gone_since is None or job.asked or (not told and now - job.gone_since < self._lag.grace):
                 continue
             if job.left or job.unneeded:
                 del self.jobs[job.id]
@@ -227,9 +233,8 @@ class Supply:
 
     def _see_to(self, jobs: list[Job], endings: dict[str, slurm.Ending]) -> None:
         for job in jobs:
-            self.jobs.pop(job.id, None)
-        for job in jobs:
             self.endings.see_to(job, endings[job.id])
+            self.jobs.pop(job.id, None)
 
     def cancel_all(self) -> list[str]:
         """Cancel every job that has not left, and return their ids. Raises slurm.SlurmError."""
@@ -252,7 +257,7 @@ class Supply:
 
         `collect` takes in what workers say. `interrupted`: tasks are not done, so there is no use in waiting for workers.
         """
-        with contextlib.suppress(SpoolError):  # the folder may be gone: then they are cancelled
+        with contextlib.suppress(OSError):  # the folder may be gone: then they are cancelled
             for group in self._ledger.groups:
                 self._spool.tell_workers(group.number, "stop")
         self._cancel([job.id for job in self.jobs.values() if not job.up and not job.left], pending_only=True)
@@ -261,11 +266,11 @@ class Supply:
             time.monotonic() < until and any(job.up and not job.left for job in self.jobs.values())
         ):
             time.sleep(0.01)
-            with contextlib.suppress(SpoolError):
+            with contextlib.suppress(OSError):
                 self.hear()
                 collect()
         self._talker.close()
-        with contextlib.suppress(SpoolError):
+        with contextlib.suppress(OSError):
             self.hear()
         try:
             self._launcher.cancel_doubtful()
@@ -275,7 +280,7 @@ class Supply:
             until = time.monotonic() + STOPPING
             while cancelled and time.monotonic() < until:
                 states = self._launcher.states()
-                with contextlib.suppress(SpoolError):
+                with contextlib.suppress(OSError):
                     collect()  # a job that comes up only now finds that it is to stop, and says so
                 cancelled = [job for job in cancelled if self._may_run(job, states)]
                 time.sleep(0.05 if cancelled else 0)

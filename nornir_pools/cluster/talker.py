@@ -39,7 +39,11 @@ class Talker:
                 answer = self._answers.get_nowait()
             except Empty:
                 return heard
-            answer()
+            try:
+                answer()
+            except OSError:  # the run's folder has a bad moment: the answer is as good the next time
+                self._answers.put(answer)
+                raise
             heard = True
 
     def close(self, timeout: float | None = None) -> None:

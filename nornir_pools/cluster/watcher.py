@@ -21,7 +21,9 @@ from ..errors import PoolClosedError, PoolError, RunBusyError, SpoolError
 from ..outcome import Outcome
 from ..task import CommandTask, Task
 from .failures import Failures
+from .folder import PASSING
 from .jobs import Group
+from .lag import Lag
 from .launching import Launcher
 from .lease import Lease
 from .ledger import Ledger
@@ -35,6 +37,7 @@ logger = logging.getLogger("nornir_pools")
 SHORTEST_POLL, LONGEST_POLL = 0.002, 0.5  # seconds
 _JOURNALLED = ("job", "group", "worker", "host", "node", "log", "pid", "born", "reason")  # of what a worker says with a word
 PATIENCE = 5.0  # seconds of faults, one after the other, until the tasks are given up
+LONG_PATIENCE = 75.0  # seconds, if they are of the kind that a shared filesystem has in a bad moment
 
 
 class Watcher:
@@ -65,7 +68,9 @@ class Watcher:
         self._failing_since: float | None = None
         self._keep_all = keep_all
         self._failed_logs: set[str] = set()
-        self.supply = Supply(pool, spool, launcher, limit, self.ledger, self._wake.set)
+        self._lag = Lag()
+        self._accepted: dict[int, tuple[Outcome, dict[str, Any]]] = {}  # by task: outcomes, with what to journal of them
+        self.supply = Supply(pool, spool, launcher, limit, self.ledger, self._lag, self._wake.set)
         self._thread = threading.Thread(target=self._watch, name=f"{pool}-watcher", daemon=True)
 
     def start(self) -> None:
@@ -142,7 +147,8 @@ class Watcher:
         if self._failing_since is None:
             self._failing_since = now
             logger.warning("pool %r: its watcher tries again after: %s", self._pool, error, exc_info=error)
-        if now - self._failing_since >= PATIENCE:
+        passing = isinstance(error, OSError) and error.errno in PASSING
+        if now - self._failing_since >= (LONG_PATIENCE if passing else PATIENCE):
             self.ledger.finish_all(
                 error
                 if isinstance(error, PoolError)
@@ -170,36 +176,68 @@ class Watcher:
 
     def _collect(self) -> bool:
         """Take what is in the inbox; returns whether there was anything."""
+        begun = time.time()
         names = self._spool.names("inbox", optional=False)
-        for name in sorted((name for name in names if name.startswith("+")), key=_word_order):
-            self._take_word(name)
-        accepted: list[tuple[Task, Outcome]] = []
-        entries: list[dict[str, Any]] = []
-        answered = [name for name in names if not name.startswith("+")]
-        for name in answered:
-            self._accept(name, accepted, entries)
-        # Journalled, then removed, then told: whatever happens in between, the outcome stands somewhere.
-        if entries:
-            self._spool.note_all(entries)
-        for name in answered:
+        self._lag.note_listing(begun, names)
+        taken, fault = self._take_each(names)
+        # Journalled, then removed, then told: whatever happens in between, the outcome stands somewhere. What cannot be
+        # journalled now is journalled the next time.
+        if self._accepted:
+            self._spool.note_all([entry for _, entry in self._accepted.values()])
+        for name in taken:
             self._spool.remove(f"inbox/{name}")
-        for task, outcome in accepted:
-            self.ledger.complete(task, outcome)
-        return bool(names)
+        accepted, self._accepted = self._accepted, {}
+        for number, (outcome, _) in accepted.items():
+            task = self.ledger.take(number)
+            if task is not None:
+                self.ledger.complete(task, outcome)
+        if fault is not None:
+            raise fault
+        return bool(taken)
+
+    def _take_each(self, names: list[str]) -> tuple[list[str], OSError | None]:
+        """Take words, in the order they were said, then outcomes; returns what was taken, and the first fault there was.
+
+        A file that cannot be read now is taken the next time, and does not keep the others.
+        """
+        words = sorted((name for name in names if name.startswith("+")), key=_word_order)
+        taken: list[str] = []
+        fault: OSError | None = None
+        for name in [*words, *(name for name in names if not name.startswith("+"))]:
+            try:
+                (self._take_word if name.startswith("+") else self._accept)(name)
+                taken.append(name)
+            except FileNotFoundError:  # over NFS, a name may be listed and yet be thought of as missing for a while
+                continue
+            except OSError as error:
+                fault = fault or error
+        return taken, fault
+
+    def _read(self, name: str) -> bytearray:
+        data, renamed = self._spool.read_dated(f"inbox/{name}")
+        self._lag.note_file(name, renamed)
+        return data
 
     def _take_word(self, name: str) -> None:
-        facts = json.loads(self._spool.read(f"inbox/{name}"))
+        facts = json.loads(self._read(name))
         facts["log"] = self._spool.log_path_of(facts)
         word = name.rpartition(".")[2]
         self.supply.take_word(word, facts)
         self._spool.note(t=word, **{name: facts.get(name) for name in _JOURNALLED})
-        self._spool.remove(f"inbox/{name}")
 
-    def _accept(self, name: str, accepted: list[tuple[Task, Outcome]], entries: list[dict[str, Any]]) -> None:
+    def _accept(self, name: str) -> None:
         number = task_number(name)
         entry = self.ledger.find(number)
-        data = self._spool.read(f"inbox/{name}")
-        facts, parts = message.unpack(data)
+        if number in self._accepted:
+            return  # another try was faster
+        data = self._read(name)
+        try:
+            facts, parts = message.unpack(data)
+        except ValueError as error:  # a file server has crashed, and what it had taken is not all there
+            if entry is not None:
+                what = f"task {entry.task.name!r}: its outcome in {self._spool.path} ({name}) is damaged: {error}"
+                self.ledger.give_up(number, SpoolError(what, folder=str(self._spool.path)))
+            return
         facts["log"] = self._spool.log_path_of(facts)
         if name.endswith((HANDED_BACK, IN_DOUBT)) and self.supply.endings.take_back(name, facts):
             return
@@ -214,7 +252,8 @@ class Watcher:
         else:  # an earlier try, given up for dead, has made it after all
             self._spool.withdraw(entry.group.number, entry.file)
             self._spool.drop(entry.group.number, entry.file)
-        entries.append({"t": "done", "n": number, "outcome": name, "ok": facts["ok"], **self._spool.keep(name, data)})
+        record = {"t": "done", "n": number, "outcome": name, "ok": facts["ok"], **self._spool.keep(name, data)}
+        self._accepted[number] = outcome, record
         job = self.supply.jobs.get(facts["job"])
         if job is not None:
             job.idle = False
@@ -228,9 +267,6 @@ class Watcher:
             group.seconds += facts["finished"] - facts["started"]
             group.finished += 1
             self._note_longest(group, facts["finished"] - facts["started"])
-        task = self.ledger.take(number)
-        if task is not None:
-            accepted.append((task, outcome))
 
     def _note_longest(self, group: Group, seconds: float) -> None:
         """Let the group's workers know how long a task may take: near its end, a job takes no more of them."""

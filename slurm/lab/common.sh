@@ -21,6 +21,14 @@ need_number() { [[ $2 =~ ^[1-9][0-9]{0,8}$ ]] || usage_error "$1 needs a number 
 
 need_root() { [ "$(id -u)" = 0 ] || fail "the lab runs daemons and mounts of its own, so this must be run as root"; }
 
+# The packages' own programs tell whether they are there; this is for when they are not: install PACKAGE...
+install() {
+  command -v apt-get >/dev/null || fail "there is no apt-get to install $* with: the lab is for Debian and Ubuntu"
+  echo "installing $* ..." >&2
+  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@"; } \
+    </dev/null >/dev/null 9>&- || fail "apt-get couldn't install $*"
+}
+
 # Sets the paths that follow from DIR. slurm.conf, mountinfo and sockets can't take every path.
 set_dir() {
   dir=$(realpath -m -- "$1")

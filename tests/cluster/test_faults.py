@@ -47,14 +47,14 @@ def test_a_folder_that_is_removed_is_an_error_and_no_hang(pool: ClusterPool, tmp
 
 def test_a_fault_that_passes_costs_nothing(pool: ClusterPool, monkeypatch: pytest.MonkeyPatch) -> None:
     assert pool.add_task("first", functions.add, 1, 2).wait_return(40) == 3
-    real, faults = Folder.read, iter(range(3))
+    real, faults = Folder.read_dated, iter(range(3))
 
-    def stale(self: Folder, name: str) -> bytearray:
+    def stale(self: Folder, name: str) -> tuple[bytearray, float]:
         if next(faults, None) is not None:
             raise OSError(116, "Stale file handle")
         return real(self, name)
 
-    monkeypatch.setattr(Folder, "read", stale)
+    monkeypatch.setattr(Folder, "read_dated", stale)
     assert pool.add_task("second", functions.add, 2, 2).wait_return(20) == 4
     assert next(faults, None) is None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +30,7 @@ class Run:
         self.over: dict[str, Outcome] = {}
         self.ledger = Ledger(self.spool, self._finish, Failures("p", 20, None))
         self.jobs: dict[str, Job] = {}
+        self._numbers = itertools.count()
         self.endings = Endings("p", self.spool, self.ledger, self.jobs)
         self.group = self.ledger.group_for(Options())
         self._pool = pools.GetSerialPool("for its tasks")
@@ -65,7 +67,7 @@ class Run:
 
     def lose(self, node: str = "n1", state: str = "FAILED", **facts: Any) -> Job:
         """A job ends on that node before it has taken a task."""
-        job = Job("9_0", self.group.number, **facts)
+        job = Job(f"9_{next(self._numbers)}", self.group.number, **facts)
         self.endings.see_to(job, Ending(state, "127:0", nodes=node))
         return job
 

@@ -88,7 +88,6 @@ def test_wrong_value_is_named_with_its_option() -> None:
         {"slurm_comment": "a\n#SBATCH --uid=0"},
         {"slurm_partition": "a\rb"},
         {"slurm_additional_parameters": {"reservation": "a\nrm -rf x"}},
-        {"slurm_additional_parameters": {"a\nb": "c"}},
         {"slurm_job_name": "a\n"},
         {"python": "python\nrm x"},
     ],

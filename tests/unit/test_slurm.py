@@ -114,7 +114,7 @@ def test_ids_of_any_form_are_taken_as_they_come(stand_in: StandIn) -> None:
     ids = ["123_[0-9%3]", "123_[1,4-5]", "123_7", "123.batch", "123+1"]
     environment = stand_in("squeue", "; ".join(f"echo '{job}|RUNNING|None'" for job in ids))
     assert slurm.states(environment) == dict.fromkeys(ids, "RUNNING")
-    assert slurm.find_by_name("n", stand_in("squeue", "echo '123_[0-9%3]|PENDING'")) == "123"
+    assert slurm.find_by_name("n", stand_in("squeue", "echo '123_[0-9%3]|n'")) == "123"
 
 
 @pytest.mark.parametrize("reason", ["PartitionTimeLimit", "QOSMaxWallDurationPerJobLimit", "InvalidAccount"])
@@ -124,7 +124,8 @@ def test_a_job_that_will_never_start_is_told_from_one_that_waits(stand_in: Stand
 
 
 def test_job_is_found_by_its_name_and_the_newest_counts(stand_in: StandIn) -> None:
-    assert slurm.find_by_name("n", stand_in("squeue", "echo '9_0|RUNNING'; echo '10_1|PENDING'")) == "10"
+    jobs = "echo '9_0|a,b-1'; echo '10_1|a,b-1'; echo '11_0|b-1'; echo '12_0|a'"
+    assert slurm.find_by_name("a,b-1", stand_in("squeue", jobs)) == "10"
     assert slurm.find_by_name("n", stand_in("squeue", "true")) is None
 
 

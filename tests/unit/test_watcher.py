@@ -1,0 +1,493 @@
+"""Tasks whose jobs end, whose files are seen late, or whose folder has a bad moment; a stand-in for SLURM tells of the jobs."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import functools
+import json
+import os
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+
+import nornir_pools as pools
+from nornir_pools import message
+from nornir_pools import outcome as outcomes
+from nornir_pools.cluster import audit, jobs, slurm, supply, watcher
+from nornir_pools.cluster import journal as journals
+from nornir_pools.cluster import lag as lags
+from nornir_pools.cluster import spool as spools
+from nornir_pools.cluster.failures import Failures
+from nornir_pools.cluster.folder import write_all
+from nornir_pools.cluster.lease import Lease
+from nornir_pools.cluster.spool import Spool, task_name
+from nornir_pools.cluster.watcher import Watcher
+from nornir_pools.options import Options
+from nornir_pools.task import Task
+
+from ..conftest import until
+from ..staleness import StaleListings
+
+
+class Scheduler:
+    """Takes jobs and says of them what the test wants."""
+
+    poll_seconds = 0.05
+
+    def __init__(self) -> None:
+        self.sent: list[str] = []
+        self.known: dict[str, str] = {}
+        self.ended: dict[str, slurm.Ending] = {}
+        self.asked: list[str] = []
+
+    def start(self, options: Options, group: int, count: int, name: str, avoid: Collection[str] = ()) -> list[str]:
+        ids = [f"{len(self.sent) + index}_0" for index in range(1, count + 1)]
+        self.sent += ids
+        self.known.update(dict.fromkeys(ids, "RUNNING"))
+        return ids
+
+    def states(self) -> dict[str, str]:
+        return dict(self.known)
+
+    def cancel(self, jobs: Iterable[str], *, pending_only: bool = False) -> None:
+        if not pending_only:
+            self.end(*jobs, state="CANCELLED")
+
+    def end(self, *ids: str, state: str, **facts: Any) -> None:
+        """Jobs have ended."""
+        for job in ids:
+            self.known[job] = state
+            self.ended[job] = slurm.Ending(state, **facts)
+
+    def note_up(self, job: str, pid: int, born: str) -> None:
+        pass
+
+    def find(self, name: str) -> list[str]:
+        return []
+
+    def resume(self, jobs: int) -> None:
+        pass
+
+    def cancel_doubtful(self) -> None:
+        pass
+
+    def endings(self, states: Mapping[str, str]) -> dict[str, slurm.Ending]:
+        self.asked += states
+        return {job: self.ended.get(job, slurm.Ending(state if slurm.is_over(state) else "")) for job, state in states.items()}
+
+    def close(self) -> None:
+        pass
+
+
+class Run:
+    """A run with a watcher, and what the test does in it as a worker, which sees the folder as it is."""
+
+    def __init__(self, folder: Path, limit: int) -> None:
+        self.scheduler = Scheduler()
+        self.spool = Spool.create(folder)
+        self.there = Spool(folder)
+        self.tasks: list[Task] = []
+        self.done: list[tuple[Task, outcomes.Outcome]] = []
+        self.watcher = Watcher(
+            "p", self.spool, Lease(self.spool), self.scheduler, limit, self._finish, Failures("p", 0, None), keep_all=True
+        )
+        self.watcher.start()
+        self.words = 0
+
+    def _finish(self, task: Task, outcome: outcomes.Outcome | None) -> None:
+        assert outcome is not None
+        self.done.append((task, outcome))
+
+    def add(self, count: int = 1, **options: Any) -> None:
+        group = self.watcher.ledger.group_for(Options.of(options))
+        for _ in range(count):
+            task = Task(None, f"task {len(self.tasks) + 1}", len, (), {})  # type: ignore[arg-type]
+            self.tasks.append(task)
+            self.watcher.expect(len(self.tasks), task, group)
+            self.spool.publish(group.number, task_name(len(self.tasks)), [b"call"])
+
+    def job(self, number: int = 1) -> str:
+        """The id of the job that was sent as the n-th."""
+        until(lambda: len(self.scheduler.sent) >= number, "no job is sent")
+        return self.scheduler.sent[number - 1]
+
+    def say(self, job: str, word: str, restart: int = 0, **facts: Any) -> None:
+        self.words += 1
+        worker = f"{job}-r{restart}"
+        self.there.say(worker, self.words, word, {**self._facts(job, restart), **facts})
+
+    def _facts(self, job: str, restart: int = 0) -> dict[str, Any]:
+        worker = f"{job}-r{restart}"
+        return {"job": job, "worker": worker, "host": "n1", "node": "n1", "group": 0, "pid": 1, "born": "1"}
+
+    def work(self, job: str, number: int) -> None:
+        """What a worker does that runs one task and leaves."""
+        self.up(job)
+        self.claim(job, number)
+        self.deliver(job, number, number)
+        self.say(job, "left", reason="done")
+        self.scheduler.end(job, state="COMPLETED")
+
+    def up(self, job: str, restart: int = 0) -> None:
+        self.there.make_folder(f"claimed/{job}-r{restart}")
+        self.say(job, "up", restart)
+
+    def claim(self, job: str, number: int, attempt: int = 0) -> None:
+        self.there.make_folder(f"claimed/{job}-r0")
+        assert self.there.claim(0, "0000", task_name(number, attempt), f"{job}-r0")
+
+    def deliver(self, job: str, number: int, value: Any, attempt: int = 0) -> None:
+        outcome = outcomes.Outcome(value=value, facts=self._facts(job))
+        draft = self.there.draft("inbox", message.pack(*outcomes.freeze(outcome, f"task {number}")), "w")
+        self.there.deliver(draft, task_name(number, attempt), f"{job}-r0")
+
+    def values(self, seconds: float = 10) -> list[Any]:
+        """What became of the tasks: values and errors."""
+        until(lambda: len(self.done) >= len(self.tasks), "tasks are not done", seconds)
+        found = {task: outcome.value if outcome.error is None else outcome.error for task, outcome in self.done}
+        return [found[task] for task in self.tasks]
+
+    def journal(self, kind: str) -> list[dict[str, Any]]:
+        lines = map(json.loads, filter(None, (self.spool.path / "journal.jsonl").read_text().splitlines()))
+        return [line for line in lines if line["t"] == kind]
+
+    def close(self) -> None:
+        self.watcher.ledger.finish_all(pools.PoolError("the test is over"))
+        self.watcher.close(wait=True)
+        self.there.close()
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Run]]:
+    """Makes runs in which all that is waited for takes a fortieth of its time."""
+    monkeypatch.setattr(lags, "GRACE", 0.125)
+    monkeypatch.setattr(lags, "FRESH", 0.2)
+    monkeypatch.setattr(lags, "LONGEST_GRACE", 1.875)
+    monkeypatch.setattr(supply, "UNSEEN", 0.25)
+    monkeypatch.setattr(supply, "STOPPING", 0.1)
+    monkeypatch.setattr(jobs, "FIRST_LOOK", 0.05)
+    made: list[Run] = []
+
+    def make(limit: int = 4) -> Run:
+        made.append(Run(tmp_path / f"run{len(made)}", limit))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+Make = Callable[..., Run]
+STALE = 1.5  # seconds: a minute, a fortieth as long
+
+
+# --- a bad moment of the folder
+
+
+def test_a_fault_while_one_outcome_is_read_keeps_none_of_the_others(run: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = run()
+    here.add(5)
+
+    def read(self: Spool, name: str) -> tuple[bytearray, float]:
+        if name.startswith("inbox/0000003") and len(here.done) < 4:
+            raise OSError(errno.EIO, "Input/output error")
+        return real(self, name)
+
+    real = Spool.read_dated
+    monkeypatch.setattr(Spool, "read_dated", read)
+    job = here.job()
+    for number in range(1, 6):
+        here.claim(job, number)
+        here.deliver(job, number, number)
+    assert here.values() == [1, 2, 3, 4, 5]
+    assert here.done[-1][0] is here.tasks[2]
+    assert sorted(entry["n"] for entry in here.journal("done")) == [1, 2, 3, 4, 5]
+
+
+def test_outcomes_wait_for_a_journal_that_is_full_and_its_lines_stay_whole(run: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = run()
+    here.add(3)
+    job = here.job()
+    until(lambda: bool(here.journal("jobs")), "the jobs are not journalled")
+    until(lambda: not here.watcher.supply.hear(), "the scheduler has not answered")
+    full = iter(range(4))
+
+    def write(fd: int, parts: list[bytes]) -> None:
+        if b'"done"' in parts[0] and next(full, None) is not None:
+            os.write(fd, parts[0][:20])
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(fd, parts)
+
+    real = write_all
+    monkeypatch.setattr(journals, "write_all", write)
+    for number in (1, 2, 3):
+        here.claim(job, number)
+        here.deliver(job, number, b"x" * 70_000)  # large ones leave the inbox before they are journalled
+    assert here.values() == [b"x" * 70_000] * 3
+    assert next(full, None) is None
+    whole = []
+    for line in (here.spool.path / "journal.jsonl").read_text().splitlines():
+        with contextlib.suppress(ValueError):
+            whole.append(json.loads(line))
+    done = [entry for entry in whole if entry["t"] == "done"]
+    assert sorted(entry["n"] for entry in done) == [1, 2, 3]
+    assert all(len(here.spool.read(entry["file"])) > 70_000 for entry in done)
+
+
+def test_a_pack_that_took_half_of_an_outcome_is_not_used_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spool = Spool.create(tmp_path / "run")
+
+    def write(fd: int, parts: list[bytes]) -> None:
+        real(fd, [parts[0][:5]])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    real = write_all
+    with monkeypatch.context() as patch:
+        patch.setattr(spools, "write_all", write)
+        with pytest.raises(pools.SpoolError, match=f"{spool.path} cannot be written"):
+            spool.keep("0000001.0.w", b"first outcome")
+    place = spool.keep("0000001.0.w", b"second outcome")
+    assert spool.read(place["file"])[place["at"] :] == b"second outcome"
+    spool.close()
+
+
+def test_what_the_scheduler_has_told_is_not_forgotten_over_a_fault(run: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = run(1)
+    here.add(retries=0)
+    job = here.job()
+    here.up(job)
+    here.claim(job, 1)
+    faults = iter(range(3))
+
+    def names(self: Spool, folder: str, **how: Any) -> list[str]:
+        if self is here.spool and folder == "claimed" and here.scheduler.asked and next(faults, None) is not None:
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return real(self, folder, **how)
+
+    real = Spool.names
+    monkeypatch.setattr(Spool, "names", names)
+    monkeypatch.setattr(audit.Audit, "look", lambda self, states: [])  # which would find it later
+    here.scheduler.end(job, state="FAILED", exit_code="0:9")
+    (error,) = here.values()
+    assert isinstance(error, pools.WorkerDiedError)
+    assert next(faults, None) is None
+
+
+def test_a_damaged_outcome_is_an_error_of_its_task_alone(run: Make) -> None:
+    here = run()
+    here.add(2)
+    job = here.job()
+    here.claim(job, 1)
+    here.there.deliver(here.there.draft("inbox", [b"half an outc"], "w"), task_name(1), f"{job}-r0")
+    here.claim(job, 2)
+    here.deliver(job, 2, "whole")
+    error, value = here.values()
+    assert isinstance(error, pools.SpoolError)
+    assert f"its outcome in {here.spool.path}" in str(error)
+    assert value == "whole"
+
+
+def test_faults_that_may_pass_are_borne_longer_than_others(run: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watcher, "PATIENCE", 0.1)
+    monkeypatch.setattr(watcher, "LONG_PATIENCE", 1.5)
+    for number, least in ((errno.EACCES, 0.0), (errno.EIO, 1.0)):
+        here = run()
+        here.add()
+        begun = time.monotonic()
+        with monkeypatch.context() as patch:
+            fault = OSError(number, os.strerror(number))
+            patch.setattr(Spool, "names", lambda self, *args, fault=fault, **how: raise_(fault))
+            (error,) = here.values()
+        assert isinstance(error, pools.SpoolError)
+        assert str(here.spool.path) in str(error)
+        assert time.monotonic() - begun > least
+
+
+def raise_(error: BaseException) -> NoReturn:
+    raise error
+
+
+# --- listings that are old
+
+
+def test_a_claim_that_is_shown_but_gone_is_no_reason_to_fail_its_task(run: Make) -> None:
+    for options in ({"retries": 0}, {"retries": 5}):
+        here = run(1)
+        here.add(**options)
+        job = here.job()
+        here.up(job)
+        here.claim(job, 1)
+        stale = StaleListings(here.spool, 1000)
+        for folder in ("inbox", "claimed", f"claimed/{job}-r0"):
+            here.spool.names(folder)
+        here.deliver(job, 1, "value")
+        here.scheduler.end(job, state="FAILED", exit_code="0:9")
+        until(functools.partial(here.journal, "ended"), "the job is not seen to")  # type: ignore[arg-type]
+        stale.seconds = 0
+        assert here.values() == ["value"]
+        assert not here.journal("again")
+
+
+@pytest.mark.parametrize("retries", [0, 1])
+def test_a_claim_that_shows_after_its_job_was_buried_is_judged_by_how_that_ended(run: Make, retries: int) -> None:
+    here = run(1)
+    StaleListings(here.spool, STALE)
+    here.spool.names("claimed")
+    here.add(retries=retries)
+    job = here.job()
+    here.up(job)
+    here.claim(job, 1)
+    here.scheduler.end(job, state="FAILED", exit_code="0:9")
+    until(lambda: bool(here.journal("ended")), "the job is not buried")
+    assert here.journal("ended")[0]["claims"] == []
+    if retries:
+        until(lambda: bool(here.journal("again")), "it is not tried again")
+        second = next(job for job in here.scheduler.sent if here.scheduler.known[job] == "RUNNING")
+        here.claim(second, 1, attempt=1)
+        here.deliver(second, 1, "again", attempt=1)
+        assert here.values() == ["again"]
+    else:
+        (error,) = here.values()
+        assert isinstance(error, pools.WorkerDiedError)
+        assert error.job_id == job
+    assert here.scheduler.asked.count(job) == 1
+
+
+def test_jobs_whose_words_and_outcomes_are_late_are_not_taken_for_fruitless_ones(run: Make) -> None:
+    here = run(2)
+    StaleListings(here.spool, STALE)
+    here.spool.names("inbox")
+    here.add(8, tasks_per_job=1)
+    for number in range(1, 9):
+        here.work(here.job(number), number)
+    assert here.values() == list(range(1, 9))
+
+
+def test_words_that_come_after_the_end_of_their_job_do_not_raise_it(run: Make) -> None:
+    here = run(1)
+    StaleListings(here.spool, 1.0)
+    here.spool.names("inbox")
+    here.add(2)
+    job = here.job()
+    here.up(job)
+    here.scheduler.end(job, state="NODE_FAIL")
+    until(lambda: bool(here.journal("ended")), "the job is not buried")
+    until(lambda: bool(here.journal("up")), "its word does not come")
+    assert job not in here.watcher.supply.jobs
+    here.up(job, restart=1)  # but this is a worker that nobody has seen dead
+    until(lambda: job in here.watcher.supply.jobs, "its second worker is not known")
+
+
+def test_the_lag_is_measured_and_makes_the_grace_longer(run: Make) -> None:
+    here = run(2)
+    here.add(2, retries=0)
+    first, second = here.job(1), here.job(2)
+    StaleListings(here.spool, 1.0)
+    here.spool.names("inbox")
+    for job, number in ((first, 1), (second, 2)):
+        here.up(job)
+        here.claim(job, number)
+    here.deliver(first, 1, "value")
+    until(lambda: bool(here.done), "the outcome does not come")
+    lag = here.watcher._lag
+    assert 0.2 < lag.longest <= 1.1
+    here.scheduler.end(second, state="FAILED")
+    begun = time.monotonic()
+    assert isinstance(here.values()[1], pools.WorkerDiedError)
+    assert time.monotonic() - begun >= min(3 * lag.longest, lags.LONGEST_GRACE) - 0.2
+
+
+# --- claims and tasks that nobody answers for
+
+
+def test_a_claim_of_a_worker_that_had_left_and_died_is_found(run: Make) -> None:
+    here = run(1)
+    here.add()
+    job = here.job()
+    here.up(job)
+    here.say(job, "left", reason="idle")
+    here.claim(job, 1)  # its last look
+    here.scheduler.end(job, state="FAILED", exit_code="0:9")
+    until(lambda: bool(here.journal("again")), "nobody misses the task")
+    assert here.journal("again")[0]["job"] == job
+    second = here.scheduler.sent[-1]
+    here.claim(second, 1, attempt=1)
+    here.deliver(second, 1, "again", attempt=1)
+    assert here.values() == ["again"]
+
+
+def test_a_job_that_the_scheduler_knows_keeps_its_claims_though_the_pool_does_not_know_it(run: Make) -> None:
+    here = run(1)
+    here.add()
+    here.job()
+    here.scheduler.known["99_0"] = "RUNNING"
+    here.claim("99_0", 1)
+    rounds = count_calls(here.scheduler.states)
+    here.scheduler.states = rounds  # type: ignore[method-assign]
+    until(lambda: rounds.calls > 20, "states are not asked for")
+    here.deliver("99_0", 1, "value")
+    assert here.values() == ["value"]
+    assert not here.journal("again")
+
+
+def test_folders_of_workers_that_have_ended_are_removed_with_claims_that_are_over(run: Make) -> None:
+    here = run(2)
+    here.add(2)
+    first, second = here.job(1), here.job(2)
+    for job, number in ((first, 1), (second, 2)):
+        here.up(job)
+        here.claim(job, number)
+    here.deliver(first, 1, "value")
+    here.there.write(f"claimed/{first}-r0/{task_name(1)}", [b"left behind"], who="w")
+    here.say(first, "left", reason="idle")
+    here.scheduler.end(first, state="COMPLETED")
+    until(lambda: here.there.names("claimed") == [f"{second}-r0"], "the folder stays")
+    assert here.there.claims(f"{second}-r0") == [task_name(2)]
+    here.deliver(second, 2, "value")
+    assert here.values() == ["value", "value"]
+
+
+def test_a_task_that_is_in_no_folder_is_an_error_in_the_end(run: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lags, "LONGEST_GRACE", 0.5)
+    here = run(1)
+    here.add(3)
+    job = here.job()
+    here.up(job)
+    here.claim(job, 2)
+    here.say(job, "idle")  # an idle worker may have claimed a task a moment ago
+    here.there.remove("todo/0/0000/" + task_name(1))
+    until(lambda: bool(here.done), "nobody misses the task")
+    assert [task for task, _ in here.done] == here.tasks[:1]
+    error = here.done[0][1].error
+    assert isinstance(error, pools.JobLostError)
+    assert f"is gone from the run's folder {here.spool.path}" in str(error)
+
+
+def test_a_task_is_not_missed_while_a_job_is_busy(run: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lags, "LONGEST_GRACE", 0.2)
+    here = run(1)
+    here.add()
+    job = here.job()
+    here.up(job)
+    until(lambda: bool(here.journal("up")), "its word does not come")
+    here.there.remove("todo/0/0000/" + task_name(1))
+    rounds = count_calls(here.scheduler.states)
+    here.scheduler.states = rounds  # type: ignore[method-assign]
+    until(lambda: rounds.calls > 20, "states are not asked for")
+    assert not here.done
+    here.say(job, "idle")
+    assert isinstance(here.values()[0], pools.JobLostError)
+
+
+class count_calls:  # noqa: N801 - stands for a function
+    def __init__(self, function: Callable[[], Any]) -> None:
+        self.function = function
+        self.calls = 0
+
+    def __call__(self) -> Any:
+        self.calls += 1
+        return self.function()
