@@ -64,6 +64,7 @@ class Watcher:
         self._relaxed = False  # the watcher sleeps long: whoever adds a task wakes it
         self._closing = False
         self._interrupted = False
+        self._given_up = False  # a second interrupt has ended the wait for the end
         self._leaving: PoolError | None = None  # the run is somebody else's from now on: what to tell who waits for a task
         self._failing_since: float | None = None
         self._keep_all = keep_all
@@ -89,7 +90,7 @@ class Watcher:
         """Once all tasks are done, end the jobs and clear the folder; `wait` for that."""
         self._closing = True
         self._wake.set()
-        if wait and threading.current_thread() is not self._thread:
+        if wait and not self._given_up and threading.current_thread() is not self._thread:
             self._thread.join()
 
     def abandon(self) -> None:
@@ -101,6 +102,7 @@ class Watcher:
         try:
             self.close(wait=True)
         except KeyboardInterrupt:
+            self._given_up = True  # (joined again, the thread would be waited for from Python 3.13 on)
             logger.error(
                 "pool %r: interrupted again, while its jobs were being cancelled; %s", self._pool, self._what_is_left()
             )

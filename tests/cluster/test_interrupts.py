@@ -13,6 +13,7 @@ import pytest
 
 import nornir_pools as pools
 
+from .. import functions
 from ..conftest import until
 from ..terminal import Terminal
 
@@ -104,6 +105,24 @@ def test_a_second_ctrl_c_does_not_wait_for_the_scheduler(executor: str, tmp_path
     assert values() == [0, 1, 2]
 
 
+def test_a_wait_for_the_jobs_end_that_was_given_up_is_not_begun_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = pools.GetClusterPool("work", 1, executor="local", folder="runs")
+    task = pool.add_task("t", functions.touch_and_wait, "mark", "go")
+    assert pool._run is not None
+    waits = iter([KeyboardInterrupt(), AssertionError("it is waited for again")])
+
+    def wait() -> None:
+        raise next(waits)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pool._run.watcher._thread, "join", wait)
+        with pytest.raises(KeyboardInterrupt):
+            pool.abandon()
+        pool.abandon()  # as when the program ends
+        pool.shutdown()
+    assert task.cancelled()
+
+
 def test_detach_on_ctrl_c_leaves_the_jobs_and_says_how_to_come_back(executor: str) -> None:
     with Terminal(script(executor, "tasks[0].wait_return()", on_interrupt="detach")) as terminal:
         terminal.see("ready")
@@ -117,6 +136,7 @@ def test_a_with_block_left_by_ctrl_c_cancels_its_jobs_and_the_script_goes_on(exe
     rest = """
 try:
     with pool:
+        print("inside")
         tasks[0].wait_return()
 except KeyboardInterrupt:
     print("caught", [task.cancelled() for task in tasks])
@@ -124,7 +144,7 @@ other = pools.GetClusterPool("work", 1, executor=pool.executor, folder="runs")
 print("next:", other.add_task("n", functions.add, 1).wait_return(40))
 """
     with Terminal(script(executor, rest)) as terminal:
-        terminal.see("ready")
+        terminal.see("inside")
         terminal.press("\x03")
         terminal.see("caught [True, True, True]", 20)
         terminal.see("next: 2", 40)
