@@ -50,6 +50,7 @@ class Supply:
         self._lag = lag
         self._asked_states = time.monotonic()
         self._dismissed = 0.0
+        self._silent = False
         self._asking = False
         self.endings = Endings(pool, spool, ledger, self.jobs)
         self._audit = Audit(pool, spool, ledger, self.jobs, self.endings, lag)
@@ -168,8 +169,11 @@ class Supply:
         try:
             states = self._launcher.states()
         except Exception as error:
-            logger.info("pool %r: the scheduler does not answer: %s", self._pool, error)
+            if not self._silent:
+                logger.info("pool %r: the scheduler does not answer: %s", self._pool, error)
+            self._silent = True
             return self._states_unknown
+        self._silent = False
         return lambda: self._note_states(states, asked)
 
     def _states_unknown(self) -> None:
@@ -203,8 +207,7 @@ class Supply:
         self._talker.ask(lambda: self._cancel(list(reasons), pending_only=True))
         for number in {self.jobs[job].group for job in reasons}:
             if not any(job.live for job in self.jobs.values() if job.group == number):
-                reason = next(reason for job, reason in reasons.items() if self.jobs[job].group == number)
-                self._refusals.note_hopeless(self._ledger.groups[number], reason)
+                self._refusals.note_hopeless(self._ledger.groups[number], ", ".join(set(reasons.values())))
 
     def _bury(self, now: float) -> None:
         """See to the tasks of jobs that are gone. The inbox was listed after the grace was over."""
@@ -243,9 +246,6 @@ class Supply:
             self._launcher.cancel(ids)
         return ids
 
-    def _may_run(self, job: str, states: dict[str, str]) -> bool:
-        return job in states and not slurm.is_over(states[job]) and not self.jobs[job].left
-
     def leave(self) -> None:
         """Leave the jobs to themselves."""
         self._talker.close(5.0)
@@ -282,7 +282,8 @@ class Supply:
                 states = self._launcher.states()
                 with contextlib.suppress(OSError):
                     collect()  # a job that comes up only now finds that it is to stop, and says so
-                cancelled = [job for job in cancelled if self._may_run(job, states)]
+                alive = {job for job, state in states.items() if not slurm.is_over(state)}
+                cancelled = [job for job in cancelled if job in alive and not self.jobs[job].left]
                 time.sleep(0.05 if cancelled else 0)
         except slurm.SlurmError as error:
             ids = " ".join(job.id for job in self.jobs.values() if not job.left)

@@ -45,14 +45,15 @@ def test_jobs_that_are_sent_while_the_controller_is_away_come_once_it_is_back(
         lab.daemon("stop", "slurmctld")
         begun = time.monotonic()
         tasks = [pool.submit(note, str(ledger), i, 0.2) for i in range(20)]
-        assert time.monotonic() - begun < 30
+        assert time.monotonic() - begun < 5
         time.sleep(max(0.0, begun + seconds - time.monotonic()))
         assert not any(task.done() for task in tasks)
         lab.daemon("start", "slurmctld")
         assert [task.result(100) for task in tasks] == [i * i for i in range(20)]
     assert runs(ledger) == Counter(range(20))
     warnings = [record for record in caplog.records if record.levelno >= logging.WARNING and "SLURM did not" in record.message]
-    assert len(warnings) == 1
+    assert len(warnings) <= 1  # sbatch itself waits some seconds for the controller
+    assert warnings or seconds < 30
 
 
 @pytest.mark.parametrize("seconds", LENGTHS)

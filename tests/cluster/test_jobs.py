@@ -100,6 +100,14 @@ def test_an_idle_job_takes_the_next_task_and_then_ends(cluster: Make, slurm: Slu
     assert pool.add_task("third", job_of).wait_return(50) != first
 
 
+def test_an_idle_job_makes_room_for_tasks_with_other_options(cluster: Make) -> None:
+    pool = cluster(1)
+    first = pool.add_task("first", job_of).wait_return(50)
+    begun = time.monotonic()
+    assert pool.with_options(timeout_min=7).add_task("other", job_of).wait_return(50) != first
+    assert time.monotonic() - begun < 20  # an idle job would stay 30 s
+
+
 @pytest.mark.parametrize("options", [{}, {"tasks_per_job": 1}])
 def test_jobs_without_work_are_cancelled_before_they_start(
     cluster: Make, slurm: Slurm, tmp_path: Path, options: dict[str, int]
