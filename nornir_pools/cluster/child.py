@@ -16,6 +16,7 @@ from .. import outcome as outcomes
 from ..base import live_pools
 from ..errors import SpoolError
 from .context import Surroundings
+from .folder import FULL, PASSING
 from .shared import SharedStore, use_store
 from .signals import signals
 from .spool import Spool
@@ -132,10 +133,12 @@ class _Runner:
         }
         facts, parts = outcomes.freeze(outcome, self._name)
         try:
+            self._spool.passing = PASSING
             return self._spool.draft("inbox", message.pack(facts, parts), self._worker)
-        except SpoolError as error:  # the disk may be full for a large value and still have room for the reason
+        except SpoolError as error:  # a full disk may have room for the reason, or will soon have it
+            self._spool.passing = PASSING | FULL
             facts, parts = outcomes.freeze(outcomes.Outcome(error=error, facts=outcome.facts), self._name)
-            return self._spool.draft("inbox", message.pack(facts, parts), self._worker)
+            return self._spool.draft_outcome(message.pack(facts, parts), task, self._worker)
 
     def _call(self, task: str) -> Any:
         self._name = task

@@ -106,8 +106,10 @@ class Ledger:
         """Fail a task whose outcome will not come."""
         task = self.take(number)
         if task is not None:
-            self._spool.note(t="given up", n=number, error=str(error))
-            self._finish(task, outcomes.failure(error, task.name))
+            try:
+                self._spool.note(t="given up", n=number, error=str(error))
+            finally:  # nobody else will: it was taken out
+                self._finish(task, outcomes.failure(error, task.name))
 
     def fail_waiting(self, group: Group, error: PoolError, most: int | None = None) -> None:
         """Fail the group's tasks that no worker has claimed; at most so many of them, the newest first."""

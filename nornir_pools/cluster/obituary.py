@@ -15,7 +15,9 @@ from ..errors import (
     JobPreemptedError,
     JobTimeoutError,
     NodeFailedError,
+    PoolError,
     PythonMismatchError,
+    SpoolError,
     SubmissionError,
     WorkerDiedError,
 )
@@ -73,9 +75,9 @@ def nowhere(pool: str, task: str, folder: Path) -> JobLostError:
     )
 
 
-def refusal(pool: str, text: str) -> SubmissionError:
-    """The error for tasks whose jobs SLURM does not take; `text` is what sbatch said."""
-    return SubmissionError(f"pool {pool!r}: SLURM refused the job: {text}")
+def refusal(pool: str, error: Exception) -> PoolError:
+    """The error for tasks whose jobs cannot be sent; `error` is what sbatch said, or what is wrong with the run's folder."""
+    return error if isinstance(error, SpoolError) else SubmissionError(f"pool {pool!r}: SLURM refused the job: {error}")
 
 
 def mismatch(pool: str, facts: dict[str, Any]) -> PythonMismatchError:

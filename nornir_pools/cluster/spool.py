@@ -30,7 +30,7 @@ from typing import Any
 
 from ..errors import SpoolError
 from ..message import Buffer
-from .folder import FLAGS, Folder, tried_again, write_all
+from .folder import FLAGS, FULL, Folder, tried_again, write_all
 
 __all__ = ["FORMAT", "Spool", "remove_old_runs", "task_name", "task_number"]
 
@@ -216,6 +216,16 @@ class Spool(Folder):
             return False
         self.forget(f"{folder}/{aside}")
         return True
+
+    def draft_outcome(self, parts: Sequence[Buffer], task: str, worker: str) -> str:
+        """Write the outcome of a claimed call, to be delivered. If there is no room for it in the end, it is the call itself
+        that is to be delivered: its rename needs no room, and the pool will understand."""
+        try:
+            return self.draft("inbox", parts, worker)
+        except SpoolError as error:
+            if error.errno not in FULL:
+                raise
+            return f"claimed/{worker}/{task}"
 
     def deliver(self, draft: str, task: str, worker: str) -> None:
         """Publish the outcome of a claimed call; only then is the claim over."""

@@ -142,8 +142,7 @@ class Supply:
             try:
                 ids = self._launcher.start(group.options, group.number, count, self._spool.path.name)
             except Exception as error:
-                text = str(error)
-                self._answers.put(lambda: self._refused(group, count, text))
+                self._answers.put(functools.partial(self._refused, group, count, error))
             else:
                 self._answers.put(lambda: self._started(group, ids))
 
@@ -156,11 +155,11 @@ class Supply:
             self.jobs.setdefault(job, Job(job, group.number, log=self._spool.log_path(f"{job}.log")))
         self._spool.note(t="jobs", group=group.number, ids=ids)
 
-    def _refused(self, group: Group, count: int, text: str) -> None:
+    def _refused(self, group: Group, count: int, error: Exception) -> None:
         """sbatch has said no: try again later with fewer, or fail the tasks that it was for."""
         group.launching = 0
         now = time.monotonic()
-        kind = slurm.is_transient(text)
+        kind = slurm.is_transient(str(error))
         group.refused_since = group.refused_since or now
         if kind == "limit":
             group.smaller = max(1, count // 2)
@@ -171,10 +170,10 @@ class Supply:
             if any(job.live for job in self.jobs.values() if job.group == group.number):
                 group.not_before = now + 60.0  # the jobs there are will do
             else:
-                self._ledger.fail_waiting(group, refusal(self._pool, text))
+                self._ledger.fail_waiting(group, refusal(self._pool, error))
         if not group.said:
             group.said = True
-            logger.warning("pool %r: SLURM did not take %d jobs: %s", self._pool, count, text)
+            logger.warning("pool %r: SLURM did not take %d jobs: %s", self._pool, count, error)
 
     def _dismiss(self, group: Group, live: list[Job]) -> None:
         """Cancel jobs that have not started and are no longer needed; tell idle ones beyond a few to go."""

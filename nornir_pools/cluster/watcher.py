@@ -20,7 +20,7 @@ from ..errors import PoolError, SpoolError
 from ..outcome import Outcome
 from ..task import Task
 from . import slurm
-from .folder import PASSING
+from .folder import FULL, PASSING
 from .jobs import Group
 from .lag import Lag
 from .launcher import Launcher
@@ -34,7 +34,7 @@ logger = logging.getLogger("nornir_pools")
 
 SHORTEST_POLL, LONGEST_POLL = 0.002, 0.5  # seconds
 PATIENCE = 5.0  # seconds of faults, one after the other, until the tasks are given up
-LONG_PATIENCE = 75.0  # seconds, if they are of the kind that a shared filesystem has in a bad moment
+LONG_PATIENCE = 75.0  # seconds, if they are of the kind that a shared filesystem has in a bad moment, or the disk is full
 
 
 class Watcher:
@@ -115,7 +115,7 @@ class Watcher:
         if self._failing_since is None:
             self._failing_since = now
             logger.warning("pool %r: its watcher tries again after: %s", self._pool, error, exc_info=error)
-        passing = isinstance(error, OSError) and error.errno in PASSING
+        passing = isinstance(error, OSError) and error.errno in PASSING | FULL
         if now - self._failing_since >= (LONG_PATIENCE if passing else PATIENCE):
             self.ledger.fail_all(
                 error
@@ -195,9 +195,11 @@ class Watcher:
             self._spool.withdraw(entry.group.number, entry.file)
         data = self._read(name)
         try:
+            if "ok" not in message.read_header(data):  # it is the call: see Spool.draft_outcome
+                raise ValueError("there was no room for it (disk full, or quota)")
             facts, parts = message.unpack(data)
-        except ValueError as error:  # a file server has crashed, and what it had taken is not all there
-            what = f"task {entry.task.name!r}: its outcome in {self._spool.path} ({name}) is damaged: {error}"
+        except ValueError as error:  # perhaps a file server has crashed, and what it had taken is not all there
+            what = f"task {entry.task.name!r}: its outcome is not in the run's folder {self._spool.path}, or not whole: {error}"
             self.ledger.give_up(number, SpoolError(what, folder=str(self._spool.path)))
             return
         facts["log"] = self._log_path(facts.get("log"))

@@ -28,6 +28,7 @@ from .. import outcome as outcomes
 from ..deaths import oom_kills, tell_death
 from ..errors import WorkerDiedError
 from .child import Child
+from .folder import FULL, PASSING
 from .signals import Terminated, signals
 from .spool import FORMAT, Spool
 
@@ -35,6 +36,7 @@ __all__ = ["Worker", "main"]
 
 _LONGEST_POLL = 0.25  # seconds between two looks at the folder of an idle worker
 _WORTH_ASKING = 10.0  # seconds: with shorter tasks a job need not look at its time limit
+_PATIENCE = 60.0  # seconds in which the folder may have a bad moment, or be full, before the worker gives up
 _IDLE_NOTICE = 1.0  # seconds after which an idle worker says so
 
 
@@ -183,7 +185,8 @@ class Worker:
             exitcode=exitcode,
         )
         outcome = outcomes.Outcome(error=error, facts={**self.facts, "pid": child.pid, "finished": time.time()})
-        self.spool.deliver(self.spool.draft("inbox", message.pack(*outcomes.freeze(outcome, name)), self.name), task, self.name)
+        draft = self.spool.draft_outcome(message.pack(*outcomes.freeze(outcome, name)), task, self.name)
+        self.spool.deliver(draft, task, self.name)
 
     def _task_name(self, task: str) -> str:
         try:
@@ -214,10 +217,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--job", default="", help="the job's id, where no scheduler gives it")
     options = parser.parse_args(arguments)
     signals.install()
+    os.umask(0o077)  # tasks have that of the script
     job = _job_id(options.job)
     for name in [name for name in os.environ if name.startswith("SUBMITIT_")]:
         del os.environ[name]  # a task may use submitit for itself
     spool = Spool(options.folder)
+    spool.patience, spool.passing = _PATIENCE, PASSING | FULL
     if "todo" in spool.names("."):  # else the run was closed before this job started
         Worker(spool, options.group, job, idle_seconds=options.idle, one_task=options.one).serve()
 

@@ -256,17 +256,42 @@ def test_what_the_scheduler_has_told_is_not_forgotten_over_a_fault(run: Make, mo
     assert next(faults, None) is None
 
 
+def test_a_task_that_is_given_up_has_its_error_though_that_cannot_be_journalled(
+    run: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = run(1)
+    here.add(retries=0)
+    job = here.job()
+    here.up(job)
+    here.claim(job, 1)
+
+    def note(self: Spool, **entry: Any) -> None:
+        if entry["t"] == "given up":
+            raise pools.SpoolError("no room", errno=errno.ENOSPC)
+        real(self, **entry)
+
+    real = Spool.note
+    monkeypatch.setattr(Spool, "note", note)
+    here.scheduler.end(job, state="FAILED", exit_code="0:9")
+    assert isinstance(here.values()[0], pools.WorkerDiedError)
+
+
 def test_a_damaged_outcome_is_an_error_of_its_task_alone(run: Make) -> None:
     here = run()
-    here.add(2)
+    here.add(3)
     job = here.job()
     here.claim(job, 1)
     here.there.deliver(here.there.draft("inbox", [b"half an outc"], "w"), task_name(1), f"{job}-r0")
     here.claim(job, 2)
-    here.deliver(job, 2, "whole")
-    error, value = here.values()
-    assert isinstance(error, pools.SpoolError)
-    assert f"its outcome in {here.spool.path}" in str(error)
+    here.there.write(f"claimed/{job}-r0/{task_name(2)}", message.pack({"name": "task 2"}, [b"call"]), "w")
+    here.there.deliver(f"claimed/{job}-r0/{task_name(2)}", task_name(2), f"{job}-r0")
+    here.claim(job, 3)
+    here.deliver(job, 3, "whole")
+    *errors, value = here.values()
+    for error, why in zip(errors, ("message", "no room"), strict=True):
+        assert isinstance(error, pools.SpoolError)
+        assert error.folder == str(here.spool.path)
+        assert why in str(error)
     assert value == "whole"
 
 
