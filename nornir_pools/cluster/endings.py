@@ -6,11 +6,11 @@ import logging
 from collections.abc import Mapping
 from dataclasses import replace
 
-from ..errors import JobError, JobTimeoutError, WorkerDiedError
+from ..errors import JobError, JobTimeoutError, PoolError, WorkerDiedError
 from . import slurm
 from .jobs import FRUITLESS, Job
 from .ledger import Entry, Ledger
-from .obituary import job_error
+from .obituary import job_error, unseen
 from .retries import cause_of, next_options
 from .spool import Spool, task_name, task_number
 
@@ -107,10 +107,12 @@ class Endings:
     def _note_fruitless(self, job: Job, ending: slurm.Ending) -> None:
         """A job has ended and no task was ever done in it."""
         group = self._ledger.groups[job.group]
-        error = job_error(self._pool, "", job, ending)
+        error: PoolError = job_error(self._pool, "", job, ending)
         if cause_of(error) == "cancelled":  # somebody has cancelled a job that waited: so ends one of those that wait for it
             self._ledger.fail_waiting(group, error, most=1)
             return
+        if not isinstance(error, JobTimeoutError) and not self._spool.has(f"jobs/{job.log.rpartition('/')[2]}"):
+            error = unseen(self._pool, job, self._spool.path)
         group.fruitless += 1
         if group.fruitless >= FRUITLESS and not any(other.live for other in self._jobs.values() if other.group == job.group):
             self._ledger.fail_waiting(group, error)

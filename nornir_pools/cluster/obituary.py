@@ -24,7 +24,7 @@ from ..errors import (
 from . import slurm
 from .jobs import Job
 
-__all__ = ["job_error", "mismatch", "nowhere", "refusal"]
+__all__ = ["job_error", "mismatch", "nowhere", "refusal", "unseen"]
 
 _WORDS: dict[type, tuple[str, str]] = {
     JobTimeoutError: ("reached its time limit", "give it more with timeout_min="),
@@ -65,6 +65,16 @@ def _tail(log: str, size: int = 2000) -> str:
             return file.read().decode("utf-8", "replace").strip()
     except OSError:
         return ""
+
+
+def unseen(pool: str, job: Job, folder: Path) -> SpoolError:
+    """The error for tasks whose jobs could not even write a log."""
+    return SpoolError(
+        f"pool {pool!r}: the jobs do not start; the last one, {job.id}, could not write its log: the run's folder {folder} is "
+        "perhaps not seen by the nodes, or cannot be written there. Set one that all nodes share with the option folder= or "
+        "NORNIR_POOLS_FOLDER",
+        folder=str(folder),
+    )
 
 
 def nowhere(pool: str, task: str, folder: Path) -> JobLostError:

@@ -370,6 +370,22 @@ def test_jobs_whose_words_and_outcomes_are_late_are_not_taken_for_fruitless_ones
     assert here.values() == list(range(1, 9))
 
 
+@pytest.mark.parametrize("logs", [True, False])
+def test_jobs_that_do_nothing_and_write_no_log_do_not_see_the_folder(run: Make, logs: bool) -> None:
+    here = run(1)
+    here.add()
+    for number in range(1, jobs.FRUITLESS + 1):
+        job = here.job(number)
+        if logs:
+            (here.spool.path / "jobs" / f"{job}.log").write_text("no such python")
+        here.scheduler.end(job, state="FAILED", exit_code="0:53")
+    (error,) = here.values()
+    assert isinstance(error, pools.WorkerDiedError if logs else pools.SpoolError)
+    if isinstance(error, pools.SpoolError):
+        assert error.folder == str(here.spool.path)
+        assert "not seen by the nodes" in str(error)
+
+
 def test_words_that_come_after_the_end_of_their_job_do_not_raise_it(run: Make) -> None:
     here = run(1)
     StaleListings(here.spool, 1.0)
