@@ -19,6 +19,7 @@ from ..base import live_pools
 from ..errors import SpoolError
 from .context import Surroundings
 from .environment import is_environments
+from .folder import FULL, PASSING
 from .shared import SharedStore, use_store
 from .signals import signals
 from .spool import Spool
@@ -162,16 +163,21 @@ class _Runner:
             "log_end": _log_size(),
         }
         try:
+            self._spool.passing = PASSING
             return self._draft(outcome)
-        except SpoolError as error:  # the disk may be full for a large value and still have room for the reason
-            return self._draft(outcomes.Outcome(error=error, facts=outcome.facts))
+        except SpoolError as error:  # a full disk may have room for the reason, or will soon have it
+            self._spool.passing = PASSING | FULL
+            return self._draft(outcomes.Outcome(error=error, facts=outcome.facts), task)
 
-    def _draft(self, outcome: outcomes.Outcome) -> Report:
+    def _draft(self, outcome: outcomes.Outcome, task: str = "") -> Report:
+        """Write an outcome; with `task`, something of that task can be delivered whatever happens."""
         environment = is_environments(outcome, self._func)
         if environment:
             outcome.facts["environment"] = True
-        facts, parts = outcomes.freeze(outcome, self._name)
-        return Report(self._spool.draft("inbox", message.pack(facts, parts), self._worker), environment)
+        parts = message.pack(*outcomes.freeze(outcome, self._name))
+        if task:
+            return Report(self._spool.draft_outcome(parts, task, self._worker), environment)
+        return Report(self._spool.draft("inbox", parts, self._worker), environment)
 
     def _call(self, task: str) -> Any:
         self._name, self._func = task, None

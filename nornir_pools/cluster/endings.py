@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from ..errors import JobError, JobTimeoutError, WorkerDiedError, WorkerOutOfMemoryError
+from ..errors import JobError, JobTimeoutError, PoolError, WorkerDiedError, WorkerOutOfMemoryError
 from ..options import Options
 from ..outcome import Outcome
 from . import slurm
@@ -15,7 +15,7 @@ from .jobs import FRUITLESS, Group, Job
 from .ledger import Entry, Ledger
 from .nodelists import first_node
 from .nodes import Nodes
-from .obituary import job_error, mismatch
+from .obituary import job_error, mismatch, unseen
 from .retries import cause_of, next_options
 from .spool import IN_DOUBT, Spool, task_name, task_number
 
@@ -203,13 +203,15 @@ class Endings:
     def _note_fruitless(self, job: Job, ending: slurm.Ending, *, stillborn: bool) -> None:
         """A job has ended and no task was ever done in it; `stillborn`: it was never able to do one."""
         group = self._ledger.groups[job.group]
-        error = job_error(self._pool, "", job, ending)
+        error: PoolError = job_error(self._pool, "", job, ending)
         cause = cause_of(error)
         if cause == "cancelled":  # somebody has cancelled a job that waited: so ends one of those that wait for it
             self._ledger.fail_waiting(group, error, most=1)
             return
         if stillborn and cause in _NODES_DOING and not self._nodes.note_stillborn(job.node, job.avoids):
             return
+        if not isinstance(error, JobTimeoutError) and not self._spool.has(f"jobs/{job.log.rpartition('/')[2]}"):
+            error = unseen(self._pool, job, self._spool.path)
         group.fruitless += 1
         if group.fruitless >= FRUITLESS and not any(other.live for other in self._jobs.values() if other.group == job.group):
             self._nodes.absolve_stillborn()

@@ -139,8 +139,10 @@ class Ledger:
         """Fail a task whose outcome will not come."""
         task = self.take(number)
         if task is not None:
-            self._note_given_up(number, error)
-            self.complete(task, outcomes.failure(error, task.name))
+            try:
+                self._note_given_up(number, error)
+            finally:  # nobody else will: it was taken out
+                self.complete(task, outcomes.failure(error, task.name))
 
     def _note_given_up(self, number: int, error: PoolError) -> None:
         self._spool.note(t="given up", n=number, kind=type(error).__name__, error=str(error), parts=error.__dict__)
@@ -151,9 +153,11 @@ class Ledger:
             if most is not None and most <= 0:
                 return
             if entry.group is group and self._spool.withdraw(group.number, entry.file) and (task := self.take(number)):
-                self._note_given_up(number, error)
-                self._spool.drop(group.number, entry.file)
-                self._finish(task, outcomes.failure(error, task.name))
+                try:
+                    self._note_given_up(number, error)
+                    self._spool.drop(group.number, entry.file)
+                finally:
+                    self._finish(task, outcomes.failure(error, task.name))
                 most = None if most is None else most - 1
 
     def finish_all(self, error: PoolError | None) -> None:

@@ -15,14 +15,16 @@ from ..errors import (
     JobPreemptedError,
     JobTimeoutError,
     NodeFailedError,
+    PoolError,
     PythonMismatchError,
+    SpoolError,
     SubmissionError,
     WorkerDiedError,
 )
 from . import slurm
 from .jobs import Job
 
-__all__ = ["job_error", "mismatch", "nowhere", "refusal"]
+__all__ = ["job_error", "mismatch", "nowhere", "refusal", "unseen"]
 
 _WORDS: dict[type, tuple[str, str]] = {
     JobTimeoutError: ("reached its time limit", "give it more with timeout_min="),
@@ -66,6 +68,16 @@ def _tail(log: str, size: int = 2000) -> str:
         return ""
 
 
+def unseen(pool: str, job: Job, folder: Path) -> SpoolError:
+    """The error for tasks whose jobs could not even write a log."""
+    return SpoolError(
+        f"pool {pool!r}: the jobs do not start; the last one, {job.id}, could not write its log: the run's folder {folder} is "
+        "perhaps not seen by the nodes, or cannot be written there. Set one that all nodes share with the option folder= or "
+        "NORNIR_POOLS_FOLDER",
+        folder=str(folder),
+    )
+
+
 def nowhere(pool: str, task: str, folder: Path) -> JobLostError:
     """The error for a task that is in no folder of its run."""
     return JobLostError(
@@ -74,9 +86,9 @@ def nowhere(pool: str, task: str, folder: Path) -> JobLostError:
     )
 
 
-def refusal(pool: str, text: str) -> SubmissionError:
-    """The error for tasks whose jobs SLURM does not take; `text` is what sbatch said."""
-    return SubmissionError(f"pool {pool!r}: SLURM refused the job: {text}")
+def refusal(pool: str, error: Exception) -> PoolError:
+    """The error for tasks whose jobs cannot be sent; `error` is what sbatch said, or what is wrong with the run's folder."""
+    return error if isinstance(error, SpoolError) else SubmissionError(f"pool {pool!r}: SLURM refused the job: {error}")
 
 
 def mismatch(pool: str, facts: dict[str, Any]) -> PythonMismatchError:

@@ -9,6 +9,7 @@ from . import answers
 from .jobs import Group
 from .ledger import Ledger
 from .obituary import refusal
+from .slurm import SlurmError
 
 __all__ = ["Refusals"]
 
@@ -24,10 +25,10 @@ class Refusals:
         self._pool = pool
         self._ledger = ledger
 
-    def note(self, group: Group, count: int, text: str, *, served: bool) -> None:
+    def note(self, group: Group, count: int, error: Exception, *, served: bool) -> None:
         """sbatch has said no: try again later, perhaps with fewer, or fail the tasks. `served`: other jobs will take them."""
         now = time.monotonic()
-        kind = answers.is_transient(text)
+        kind = answers.is_transient(str(error))
         group.refused_since = group.refused_since or now
         if kind == "limit" or (kind == "array" and count > 1):
             group.smaller = max(1, count // 2)
@@ -37,13 +38,16 @@ class Refusals:
         elif served:
             group.not_before = now + 60.0  # the jobs there are will do
         else:
-            self._ledger.fail_waiting(group, refusal(self._pool, text))
+            self._ledger.fail_waiting(group, refusal(self._pool, error))
         if not group.said:
             group.said = True
-            logger.warning("pool %r: SLURM did not take %d jobs: %s", self._pool, count, text)
+            logger.warning("pool %r: SLURM did not take %d jobs: %s", self._pool, count, error)
 
     def note_hopeless(self, group: Group, reason: str) -> None:
         """Jobs of the group wait for what will not come: so would the next."""
         self._ledger.fail_waiting(
-            group, refusal(self._pool, f"it took it, but will never start it ({reason}); ask for what the partition allows")
+            group,
+            refusal(
+                self._pool, SlurmError(f"it took it, but will never start it ({reason}); ask for what the partition allows")
+            ),
         )

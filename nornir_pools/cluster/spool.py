@@ -24,7 +24,6 @@ shown it: over NFS, a name that was looked for too early stays invisible for up 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
@@ -32,28 +31,24 @@ from typing import Any
 
 from ..errors import SpoolError
 from ..message import Buffer
-from .folder import FLAGS, write_all
-from .journal import Journal
+from .folder import FULL
+from .names import SHARD, task_attempt, task_name, task_number
+from .packs import Packs
 
 __all__ = ["FORMAT", "HANDED_BACK", "IN_DOUBT", "Spool", "task_attempt", "task_name", "task_number"]
 
 FORMAT = 1
 HANDED_BACK, IN_DOUBT = "~", "?"  # at the end of an outcome's name
 _FOLDERS = ("shared", "todo", "claimed", "inbox", "packs", "jobs")
-_PACKED = 1 << 16  # bytes: a larger outcome is a file of its own
-_PACK_SIZE = 1 << 26  # bytes
 _ASIDE = ".withdrawn."
-_SHARD = 1000  # tasks: no folder may hold many more entries than that
 
 
-class Spool(Journal):
+class Spool(Packs):
     """One run's folder, seen from the pool's side and from a worker's."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self._made: set[str] = set()  # shards
-        self._pack = -1  # the descriptor of the one that is being filled
-        self._pack_number = self._pack_size = 0
 
     @classmethod
     def create(cls, path: Path) -> Spool:
@@ -76,20 +71,7 @@ class Spool(Journal):
         """Write down what the run is: plain data, for its workers and for whoever finds it."""
         self.write("run.json", [json.dumps({"format": FORMAT, **facts}, indent=1, default=str).encode()], who="pool")
 
-    def close(self) -> None:
-        """Let the folder go."""
-        if self._pack >= 0:
-            os.close(self._pack)
-            self._pack = -1
-        super().close()
-
     # --- the pool's side
-
-    def resume(self) -> None:
-        """Go on where another process has stopped: with a line, and a pack, of our own."""
-        self.note(t="resumed")  # a line that was cut off ends with this one, and neither counts
-        packs = [int(name.removesuffix(".pack")) for name in self.names("packs") if name.endswith(".pack")]
-        self._pack_number = max(packs, default=-1) + 1
 
     def log_path(self, name: str) -> str:
         """The path of a job's log."""
@@ -150,49 +132,9 @@ class Spool(Journal):
         found.update(dict.fromkeys((".".join(name.split(".")[:2]) for name in self.answers()), "inbox"))
         return found
 
-    def kept(self, place: dict[str, Any]) -> bytearray:
-        """An outcome that `keep` has put away."""
-        return self.read(place["file"], place.get("at", 0), place.get("size"))
-
-    def moved_outcomes(self) -> list[str]:
-        """The paths of large outcomes that were taken out of the inbox."""
-        folders = [name for name in self.names("packs") if name.isdigit()]
-        return [f"packs/{folder}/{name}" for folder in folders for name in self.names(f"packs/{folder}")]
-
     def drop_claim(self, worker: str, task: str) -> None:
         """A claimed call is over."""
         self.remove(f"claimed/{worker}/{task}")
-
-    def keep(self, name: str, data: Buffer) -> dict[str, Any]:
-        """Move an outcome out of the inbox to where it stays until the run is closed; returns where, for the journal.
-
-        Small ones go into one file together: a run has to leave few files, however many tasks it had.
-        """
-        if len(data) > _PACKED:
-            folder = f"packs/{task_number(name) // _SHARD:04d}"
-            self.make_folder(folder)
-            self.move(f"inbox/{name}", f"{folder}/{name}")
-            return {"file": f"{folder}/{name}"}
-        try:
-            return self._pack_up(data)
-        except OSError as error:  # it may have taken a part, so that the next one would not stand where it is said to
-            if self._pack >= 0:
-                os.close(self._pack)
-            self._pack, self._pack_number = -1, self._pack_number + 1
-            raise self.error("cannot be written (packs)", error) from error
-
-    def _pack_up(self, data: Buffer) -> dict[str, Any]:
-        if self._pack >= 0 and self._pack_size > _PACK_SIZE:
-            os.close(self._pack)
-            self._pack, self._pack_number = -1, self._pack_number + 1
-        if self._pack < 0:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | FLAGS
-            self._pack = os.open(f"packs/{self._pack_number}.pack", flags, 0o600, dir_fd=self._fd)
-            self._pack_size = os.fstat(self._pack).st_size
-        place = {"file": f"packs/{self._pack_number}.pack", "at": self._pack_size, "size": len(data)}
-        write_all(self._pack, [data])
-        self._pack_size += len(data)
-        return place
 
     def sweep(self, group: int) -> None:
         """Remove empty shards: idle workers list each that is there."""
@@ -260,6 +202,16 @@ class Spool(Journal):
         """The outcomes (TASK.WORKER) that the pool has not taken in, handed back or not."""
         return {name.rstrip(HANDED_BACK + IN_DOUBT) for name in self.names("inbox") if not name.startswith("+")}
 
+    def draft_outcome(self, parts: Sequence[Buffer], task: str, worker: str) -> str:
+        """Write the outcome of a claimed call, to be delivered. If there is no room for it in the end, it is the call itself
+        that is to be delivered: its rename needs no room, and the pool will understand."""
+        try:
+            return self.draft("inbox", parts, worker)
+        except SpoolError as error:
+            if error.errno not in FULL:
+                raise
+            return f"claimed/{worker}/{task}"
+
     def deliver(self, draft: str, task: str, worker: str, *, keep_claim: bool = False) -> None:
         """Publish the outcome of a claimed call; only then is the claim over (with `keep_claim`, the pool decides)."""
         self.move(draft, f"inbox/{task}.{worker}")  # the draft is gone if it was moved, and an error said it was not
@@ -275,19 +227,4 @@ class Spool(Journal):
         self.write(f"inbox/+{worker}.{number}.{word}", [json.dumps(facts).encode()], who=worker)
 
     def _shard(self, group: int, task: str) -> str:
-        return f"todo/{group}/{task_number(task) // _SHARD:04d}"
-
-
-def task_name(number: int, attempt: int = 0) -> str:
-    """The name of a task's file. Number and try are both in it, so that no outcome replaces another."""
-    return f"{number:07d}.{attempt}"
-
-
-def task_number(task: str) -> int:
-    """The number in a task's name (number.try)."""
-    return int(task.split(".", 1)[0])
-
-
-def task_attempt(task: str) -> int:
-    """The try in a task's name: 0 for the first."""
-    return int(task.split(".", 2)[1])
+        return f"todo/{group}/{task_number(task) // SHARD:04d}"

@@ -73,8 +73,7 @@ class Submissions:
             try:
                 ids = self._launcher.start(group.options, group.number, count, name, avoid)
             except Exception as error:
-                text = str(error)
-                return lambda: self._refused(group, name, count, text)
+                return functools.partial(self._refused, group, name, count, error)
             return lambda: self._started(group, name, ids, avoid)
 
         self._talker.ask(order)
@@ -86,9 +85,9 @@ class Submissions:
         for job in ids:
             self._jobs.setdefault(job, Job(job, group.number, log=self._spool.log_path(f"{job}.log"))).avoids = avoid
 
-    def _refused(self, group: Group, name: str, count: int, text: str) -> None:
+    def _refused(self, group: Group, name: str, count: int, error: Exception) -> None:
         group.launching = 0
-        if not is_doubtful(text):
-            self._spool.note(t="refused", name=name, text=text)
+        if not is_doubtful(str(error)):
+            self._spool.note(t="refused", name=name, text=str(error))
         served = any(job.live for job in self._jobs.values() if job.group == group.number)
-        self._refusals.note(group, count, text, served=served)
+        self._refusals.note(group, count, error, served=served)

@@ -21,7 +21,7 @@ from ..errors import PoolClosedError, PoolError, RunBusyError, SpoolError
 from ..outcome import Outcome
 from ..task import CommandTask, Task
 from .failures import Failures
-from .folder import PASSING
+from .folder import FULL, PASSING
 from .jobs import Group
 from .lag import Lag
 from .launching import Launcher
@@ -37,7 +37,7 @@ logger = logging.getLogger("nornir_pools")
 SHORTEST_POLL, LONGEST_POLL = 0.002, 0.5  # seconds
 _JOURNALLED = ("job", "group", "worker", "host", "node", "log", "pid", "born", "reason")  # of what a worker says with a word
 PATIENCE = 5.0  # seconds of faults, one after the other, until the tasks are given up
-LONG_PATIENCE = 75.0  # seconds, if they are of the kind that a shared filesystem has in a bad moment
+LONG_PATIENCE = 75.0  # seconds, if they are of the kind that a shared filesystem has in a bad moment, or the disk is full
 
 
 class Watcher:
@@ -149,7 +149,7 @@ class Watcher:
         if self._failing_since is None:
             self._failing_since = now
             logger.warning("pool %r: its watcher tries again after: %s", self._pool, error, exc_info=error)
-        passing = isinstance(error, OSError) and error.errno in PASSING
+        passing = isinstance(error, OSError) and error.errno in PASSING | FULL
         if now - self._failing_since >= (LONG_PATIENCE if passing else PATIENCE):
             self.ledger.finish_all(
                 error
@@ -234,10 +234,13 @@ class Watcher:
             return  # another try was faster
         data = self._read(name)
         try:
+            if "ok" not in message.read_header(data):  # it is the call: see Spool.draft_outcome
+                raise ValueError("there was no room for it (disk full, or quota)")
             facts, parts = message.unpack(data)
-        except ValueError as error:  # a file server has crashed, and what it had taken is not all there
+        except ValueError as error:  # perhaps a file server has crashed, and what it had taken is not all there
             if entry is not None:
-                what = f"task {entry.task.name!r}: its outcome in {self._spool.path} ({name}) is damaged: {error}"
+                where = f"is not in the run's folder {self._spool.path}, or not whole"
+                what = f"task {entry.task.name!r}: its outcome {where}: {error}"
                 self.ledger.give_up(number, SpoolError(what, folder=str(self._spool.path)))
             return
         facts["log"] = self._spool.log_path_of(facts)

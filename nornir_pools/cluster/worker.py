@@ -32,6 +32,7 @@ from ..deaths import death_error, oom_kills, process_born
 from ..errors import WorkerDiedError, WorkerOutOfMemoryError
 from .child import Child, Report
 from .doubt import BadNodeError, Doubt
+from .folder import FULL, PASSING
 from .signals import Terminated, signals
 from .spool import FORMAT, Spool, task_number
 
@@ -39,6 +40,7 @@ __all__ = ["Worker", "main"]
 
 _LONGEST_POLL = 0.25  # seconds between two looks at the folder of an idle worker
 _WORTH_ASKING = 10.0  # seconds: with shorter tasks a job need not look at its time limit
+_PATIENCE = 60.0  # seconds in which the folder may have a bad moment, or be full, before the worker gives up
 _IDLE_NOTICE = 1.0  # seconds after which an idle worker says so
 
 
@@ -209,7 +211,7 @@ class Worker:
             facts["cause"] = "oom"
             self._answered.add(task)
         frozen = outcomes.freeze(outcomes.Outcome(error=error, facts=facts), name)
-        draft = self.spool.draft("inbox", message.pack(*frozen), self.name)
+        draft = self.spool.draft_outcome(message.pack(*frozen), task, self.name)
         self._doubt.deliver(task, Report(draft, environment=False), keep_claim=wants_more)
 
     def _start_child(self, task: str) -> Child:
@@ -271,10 +273,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--job", default="", help="the job's id, where no scheduler gives it")
     options = parser.parse_args(arguments)
     signals.install()
+    os.umask(0o077)  # tasks have that of the script
     job = _job_id(options.job)
     for name in [name for name in os.environ if name.startswith("SUBMITIT_")]:
         del os.environ[name]  # a task may use submitit for itself
     spool = Spool(options.folder)
+    spool.patience, spool.passing = _PATIENCE, PASSING | FULL
     if "todo" in spool.names("."):  # else the run was closed before this job started
         node = "" if options.job else os.environ.get("SLURMD_NODENAME", "")
         Worker(spool, options.group, job, node=node, idle_seconds=options.idle, one_task=options.one).serve()

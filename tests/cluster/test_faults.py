@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,18 +19,23 @@ from nornir_pools.cluster.pool import ClusterPool
 from .. import functions
 from ..conftest import until
 
-Make = Callable[..., ClusterPool]
+MakeOne = Callable[[], ClusterPool]
 
 
 @pytest.fixture(params=["local", pytest.param("slurm", marks=pytest.mark.slurm)])
-def pool(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ClusterPool]:
-    """A pool with one job, on this machine or on SLURM."""
+def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MakeOne]:
+    """Makes a pool with one job, on this machine or on SLURM."""
     slurm = request.getfixturevalue("slurm") if request.param == "slurm" else None
-    pool = pools.GetClusterPool("faults", 1, executor=request.param, folder=str(tmp_path / "runs"))
-    yield pool
-    pool.shutdown(cancel_futures=True)
+    yield lambda: pools.GetClusterPool("faults", 1, executor=request.param, folder=str(tmp_path / "runs"))
+    for pool in list(pools.dictKnownPools.values()):
+        pool.shutdown(cancel_futures=True)
     if slurm is not None:
         until(lambda: not slurm.jobs(), "jobs are left", 20)
+
+
+@pytest.fixture
+def pool(make: MakeOne) -> ClusterPool:
+    return make()
 
 
 def test_a_folder_that_is_removed_is_an_error_and_no_hang(pool: ClusterPool, tmp_path: Path) -> None:
@@ -57,6 +64,42 @@ def test_a_fault_that_passes_costs_nothing(pool: ClusterPool, monkeypatch: pytes
     monkeypatch.setattr(Folder, "read_dated", stale)
     assert pool.add_task("second", functions.add, 2, 2).wait_return(20) == 4
     assert next(faults, None) is None
+
+
+FLAKY = """
+import errno, os
+faults = dict.fromkeys(("open", "rename", "listdir", "mkdir", "unlink", "writev"), 3)
+
+def spoil(name, real):
+    def call(where, *args, **kwargs):
+        # What reaches into a run's folder does so by a descriptor.
+        if ("worker" in os.environ.get("FLAKY", "") and faults[name] and (isinstance(where, int) or kwargs)):
+            faults[name] -= 1
+            raise OSError(errno.ESTALE if faults[name] else errno.EIO, "a bad moment")
+        return real(where, *args, **kwargs)
+    return call
+
+for name in faults:
+    setattr(os, name, spoil(name, getattr(os, name)))
+"""
+
+
+def test_a_worker_bears_faults_that_pass(make: MakeOne, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sitecustomize.py").write_text(FLAKY)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}".rstrip(":"))
+    monkeypatch.setenv("FLAKY", "worker")
+    pool = make()
+    tasks = [pool.add_task(f"task {i}", functions.add, i, 1) for i in range(20)]
+    assert [task.wait_return(50) for task in tasks] == list(range(1, 21))
+    faults = pool.add_task("told", faults_left).wait_return(50)
+    assert not any(faults.values()), faults
+    assert pool.folder is not None
+    kinds = [json.loads(line)["t"] for line in (pool.folder / "journal.jsonl").read_text().splitlines()]
+    assert not {"again", "ended", "given up"} & set(kinds)
+
+
+def faults_left() -> dict[str, int]:
+    return dict(sys.modules["sitecustomize"].faults)
 
 
 def test_a_result_too_large_for_the_disk_is_an_error_and_the_next_task_works(pool: ClusterPool) -> None:

@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -315,3 +316,20 @@ def test_without_accounting_and_cgroups_and_with_a_tmp_per_node(stopped: Lab) ->
     assert "Invalid job array specification" in stopped.refusal("--array=0-11")
     job = stopped.submit(hog(300), "--mem=50")
     assert stopped.wait_for_state(job, "FAILED", "CANCELLED", "OUT_OF_MEMORY", "COMPLETED") != "COMPLETED"
+
+
+@pytest.mark.timeout(150)
+def test_a_run_in_a_tmp_that_each_node_has_for_itself_is_warned_of_and_an_error(stopped: Lab) -> None:
+    assert stopped.start("--no-accounting", "--no-cgroup", "--private-tmp").returncode == 0
+    script = (
+        "import sys, nornir_pools as pools\n"
+        "pool = pools.GetClusterPool('hidden', 1, executor='slurm', folder=sys.argv[1])\n"
+        "error = pool.add_task('add', pow, 1, 2).exception(timeout=100)\n"
+        "print(type(error).__name__, error)\n"
+    )
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        env = {"PYTHONPATH": str(SCRIPTS.parents[1]), **stopped.env}
+        result = run(sys.executable, "-c", script, folder, timeout=120, env=env)
+    assert "which the nodes of a cluster do not share" in result.stderr
+    assert result.stdout.startswith("SpoolError ")
+    assert f"the run's folder {folder}/hidden-" in result.stdout

@@ -63,7 +63,7 @@ def test_the_cluster_suite_passes_as_an_ordinary_user(slurm: Slurm, tmp_path_fac
                 "-c",
                 str(place / "pyproject.toml"),
             ),
-            *(str(place / "tests" / "cluster" / name) for name in ("test_jobs.py", "test_travels.py")),
+            *(str(place / "tests" / "cluster" / name) for name in ("test_jobs.py", "test_private.py", "test_travels.py")),
             *("--basetemp", str(place / "temporary")),
             PYTHONPATH=f"{place}:{place / 'packages'}",
             SLURM_CONF=slurm.conf,

@@ -8,7 +8,7 @@ import os
 import textwrap
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import pytest
 import nornir_pools as pools
 from nornir_pools import SpoolError
 from nornir_pools.cluster import folder as folders
-from nornir_pools.cluster.folder import Folder, write_all
+from nornir_pools.cluster.folder import FULL, PASSING, Folder, write_all
 from nornir_pools.cluster.places import remove_old_runs
 from nornir_pools.cluster.spool import FORMAT, Spool, task_name, task_number
 
@@ -185,6 +185,117 @@ def test_many_parts_and_short_writes_arrive_whole(monkeypatch: pytest.MonkeyPatc
     write_all(fd, parts)
     os.close(fd)
     assert (tmp_path / "file").read_bytes() == b"".join(parts)
+
+
+# --- a bad moment of the filesystem
+
+
+def flaky(monkeypatch: pytest.MonkeyPatch, name: str, number: int, times: int) -> list[int]:
+    """Have a function of `os` fail so often; returns a list of the failures."""
+    real = getattr(os, name)
+    failures: list[int] = []
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if len(failures) < times:
+            failures.append(number)
+            raise OSError(number, os.strerror(number))
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(os, name, call)
+    return failures
+
+
+@pytest.mark.parametrize("number", [errno.ESTALE, errno.EIO])
+@pytest.mark.parametrize(
+    ("name", "operation"),
+    [
+        ("listdir", lambda spool: spool.names("todo/1/0000")),
+        ("open", lambda spool: spool.read(f"todo/1/0000/{task_name(1)}")),
+        ("open", lambda spool: os.close(spool.open_file("run.json"))),
+        ("readv", lambda spool: spool.read("run.json")),
+        ("rename", lambda spool: spool.claim(1, "0000", task_name(1), "w") or pytest.fail("it was not claimed")),
+        ("rename", lambda spool: spool.publish(1, task_name(2), [b"x"])),
+        ("writev", lambda spool: spool.publish(1, task_name(2), [b"x"])),
+        ("writev", lambda spool: spool.note(t="x")),
+        ("mkdir", lambda spool: spool.make_folder("claimed/other")),
+        ("unlink", lambda spool: spool.remove(f"todo/1/0000/{task_name(1)}")),
+        ("rmdir", lambda spool: spool.remove_folder("claimed/w")),
+        ("open", lambda spool: Spool(spool.path).close()),
+    ],
+)
+def test_a_fault_that_may_pass_is_tried_again(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch, name: str, operation: Callable[[Spool], Any], number: int
+) -> None:
+    spool.make_folder("claimed/w")
+    spool.publish(1, task_name(1), [b"x"])
+    failures = flaky(monkeypatch, name, number, 3)
+    operation(spool)
+    assert failures == [number] * 3
+
+
+def test_a_fault_that_stays_is_told_after_a_while(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    spool.patience = 0.2
+    begun = time.monotonic()
+    with monkeypatch.context() as patch:
+        failures = flaky(patch, "listdir", errno.EIO, 1000)
+        with pytest.raises(OSError, match="Input/output error"):
+            spool.names("todo")
+    assert 0.05 < time.monotonic() - begun < 5
+    assert len(failures) > 2
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_waited_for_only_by_whom_that_is_asked(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    assert len(flaky(monkeypatch, "writev", number, 1)) == 0
+    with pytest.raises(SpoolError, match=os.strerror(number)):
+        spool.publish(1, task_name(1), [b"x"])
+    monkeypatch.undo()
+    spool.passing = PASSING | FULL
+    flaky(monkeypatch, "writev", number, 2)
+    spool.publish(1, task_name(1), [b"x"])
+    assert waiting(spool, 1) == 1
+
+
+@pytest.mark.parametrize("retry", [True, False])
+def test_a_rename_that_was_done_though_it_is_said_it_was_not(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch, retry: bool
+) -> None:
+    """Over NFS a request is repeated if its answer is lost, and the second one finds no such file."""
+    spool.make_folder("claimed/w")
+    spool.publish(1, task_name(1), [b"x"])
+    spool.claim(1, "0000", task_name(1), "w")
+    real = os.rename
+
+    def rename(*args: Any, **kwargs: Any) -> None:
+        real(*args, **kwargs)
+        real(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", rename)
+        if retry:
+            assert spool.try_again("w", task_name(1), 1, task_name(1, 1))
+        else:
+            assert spool.seize("w", task_name(1))
+    assert not spool.try_again("w", task_name(1), 1, task_name(1, 2))
+    assert not spool.seize("w", task_name(1))
+    assert (spool.claims("w"), waiting(spool, 1)) == ([], int(retry))
+
+
+def test_a_call_stands_for_its_outcome_where_there_is_no_room_for_any(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    spool.make_folder("claimed/w")
+    spool.publish(1, task_name(1), [b"call"])
+    spool.claim(1, "0000", task_name(1), "w")
+    flaky(monkeypatch, "writev", errno.ENOSPC, 1)
+    spool.deliver(spool.draft_outcome([b"outcome"], task_name(1), "w"), task_name(1), "w")
+    assert spool.read(f"inbox/{task_name(1)}.w") == b"call"
+    assert spool.claims("w") == []
+
+
+def test_the_file_servers_clock_is_read_and_nothing_left(spool: Spool) -> None:
+    assert abs(spool.clock() - time.time()) < 5
+    assert content(spool) == {"run.json"}
 
 
 # --- the way of a task

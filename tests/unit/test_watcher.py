@@ -17,10 +17,9 @@ import pytest
 import nornir_pools as pools
 from nornir_pools import message
 from nornir_pools import outcome as outcomes
-from nornir_pools.cluster import audit, jobs, slurm, supply, watcher
+from nornir_pools.cluster import audit, jobs, packs, slurm, supply, watcher
 from nornir_pools.cluster import journal as journals
 from nornir_pools.cluster import lag as lags
-from nornir_pools.cluster import spool as spools
 from nornir_pools.cluster.failures import Failures
 from nornir_pools.cluster.folder import write_all
 from nornir_pools.cluster.lease import Lease
@@ -247,7 +246,7 @@ def test_a_pack_that_took_half_of_an_outcome_is_not_used_again(tmp_path: Path, m
 
     real = write_all
     with monkeypatch.context() as patch:
-        patch.setattr(spools, "write_all", write)
+        patch.setattr(packs, "write_all", write)
         with pytest.raises(pools.SpoolError, match=f"{spool.path} cannot be written"):
             spool.keep("0000001.0.w", b"first outcome")
     place = spool.keep("0000001.0.w", b"second outcome")
@@ -277,17 +276,42 @@ def test_what_the_scheduler_has_told_is_not_forgotten_over_a_fault(run: Make, mo
     assert next(faults, None) is None
 
 
+def test_a_task_that_is_given_up_has_its_error_though_that_cannot_be_journalled(
+    run: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = run(1)
+    here.add(retries=0)
+    job = here.job()
+    here.up(job)
+    here.claim(job, 1)
+
+    def note(self: Spool, **entry: Any) -> None:
+        if entry["t"] == "given up":
+            raise pools.SpoolError("no room", errno=errno.ENOSPC)
+        real(self, **entry)
+
+    real = Spool.note
+    monkeypatch.setattr(Spool, "note", note)
+    here.scheduler.end(job, state="FAILED", exit_code="0:9")
+    assert isinstance(here.values()[0], pools.WorkerDiedError)
+
+
 def test_a_damaged_outcome_is_an_error_of_its_task_alone(run: Make) -> None:
     here = run()
-    here.add(2)
+    here.add(3)
     job = here.job()
     here.claim(job, 1)
     here.there.deliver(here.there.draft("inbox", [b"half an outc"], "w"), task_name(1), f"{job}-r0")
     here.claim(job, 2)
-    here.deliver(job, 2, "whole")
-    error, value = here.values()
-    assert isinstance(error, pools.SpoolError)
-    assert f"its outcome in {here.spool.path}" in str(error)
+    here.there.write(f"claimed/{job}-r0/{task_name(2)}", message.pack({"name": "task 2"}, [b"call"]), "w")
+    here.there.deliver(f"claimed/{job}-r0/{task_name(2)}", task_name(2), f"{job}-r0")
+    here.claim(job, 3)
+    here.deliver(job, 3, "whole")
+    *errors, value = here.values()
+    for error, why in zip(errors, ("message", "no room"), strict=True):
+        assert isinstance(error, pools.SpoolError)
+        assert error.folder == str(here.spool.path)
+        assert why in str(error)
     assert value == "whole"
 
 
@@ -365,6 +389,22 @@ def test_jobs_whose_words_and_outcomes_are_late_are_not_taken_for_fruitless_ones
     for number in range(1, 9):
         here.work(here.job(number), number)
     assert here.values() == list(range(1, 9))
+
+
+@pytest.mark.parametrize("logs", [True, False])
+def test_jobs_that_do_nothing_and_write_no_log_do_not_see_the_folder(run: Make, logs: bool) -> None:
+    here = run(1)
+    here.add()
+    for number in range(1, jobs.FRUITLESS + 1):
+        job = here.job(number)
+        if logs:
+            (here.spool.path / "jobs" / f"{job}.log").write_text("no such python")
+        here.scheduler.end(job, state="FAILED", exit_code="0:53")
+    (error,) = here.values()
+    assert isinstance(error, pools.WorkerDiedError if logs else pools.SpoolError)
+    if isinstance(error, pools.SpoolError):
+        assert error.folder == str(here.spool.path)
+        assert "not seen by the nodes" in str(error)
 
 
 def test_words_that_come_after_the_end_of_their_job_do_not_raise_it(run: Make) -> None:

@@ -1,0 +1,22 @@
+"""Names of tasks in a run's folder."""
+
+from __future__ import annotations
+
+__all__ = ["SHARD", "task_attempt", "task_name", "task_number"]
+
+SHARD = 1000  # tasks: no folder may hold many more entries than that
+
+
+def task_name(number: int, attempt: int = 0) -> str:
+    """The name of a task's file. Number and try are both in it, so that no outcome replaces another."""
+    return f"{number:07d}.{attempt}"
+
+
+def task_number(task: str) -> int:
+    """The number in a task's name (number.try)."""
+    return int(task.split(".", 1)[0])
+
+
+def task_attempt(task: str) -> int:
+    """The try in a task's name: 0 for the first."""
+    return int(task.split(".", 2)[1])

@@ -1,0 +1,79 @@
+"""Outcomes that were collected: they stay until the run is closed, so that another process can take it over."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from ..message import Buffer
+from .folder import FLAGS, write_all
+from .journal import Journal
+from .names import SHARD, task_number
+
+__all__ = ["Packs"]
+
+_PACKED = 1 << 16  # bytes: a larger outcome is a file of its own
+_PACK_SIZE = 1 << 26  # bytes
+
+
+class Packs(Journal):
+    """A run's folder, of which this part knows the packs."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._pack = -1  # the descriptor of the one that is being filled
+        self._pack_number = self._pack_size = 0
+
+    def close(self) -> None:
+        """Let the folder go."""
+        if self._pack >= 0:
+            os.close(self._pack)
+            self._pack = -1
+        super().close()
+
+    def resume(self) -> None:
+        """Go on where another process has stopped: with a line, and a pack, of our own."""
+        self.note(t="resumed")  # a line that was cut off ends with this one, and neither counts
+        packs = [int(name.removesuffix(".pack")) for name in self.names("packs") if name.endswith(".pack")]
+        self._pack_number = max(packs, default=-1) + 1
+
+    def kept(self, place: dict[str, Any]) -> bytearray:
+        """An outcome that `keep` has put away."""
+        return self.read(place["file"], place.get("at", 0), place.get("size"))
+
+    def moved_outcomes(self) -> list[str]:
+        """The paths of large outcomes that were taken out of the inbox."""
+        folders = [name for name in self.names("packs") if name.isdigit()]
+        return [f"packs/{folder}/{name}" for folder in folders for name in self.names(f"packs/{folder}")]
+
+    def keep(self, name: str, data: Buffer) -> dict[str, Any]:
+        """Move an outcome out of the inbox to where it stays until the run is closed; returns where, for the journal.
+
+        Small ones go into one file together: a run has to leave few files, however many tasks it had.
+        """
+        if len(data) > _PACKED:
+            folder = f"packs/{task_number(name) // SHARD:04d}"
+            self.make_folder(folder)
+            self.move(f"inbox/{name}", f"{folder}/{name}")
+            return {"file": f"{folder}/{name}"}
+        try:
+            return self._pack_up(data)
+        except OSError as error:  # it may have taken a part, so that the next one would not stand where it is said to
+            if self._pack >= 0:
+                os.close(self._pack)
+            self._pack, self._pack_number = -1, self._pack_number + 1
+            raise self.error("cannot be written (packs)", error) from error
+
+    def _pack_up(self, data: Buffer) -> dict[str, Any]:
+        if self._pack >= 0 and self._pack_size > _PACK_SIZE:
+            os.close(self._pack)
+            self._pack, self._pack_number = -1, self._pack_number + 1
+        if self._pack < 0:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | FLAGS
+            self._pack = os.open(f"packs/{self._pack_number}.pack", flags, 0o600, dir_fd=self._fd)
+            self._pack_size = os.fstat(self._pack).st_size
+        place = {"file": f"packs/{self._pack_number}.pack", "at": self._pack_size, "size": len(data)}
+        write_all(self._pack, [data])
+        self._pack_size += len(data)
+        return place
