@@ -212,7 +212,7 @@ def flaky(monkeypatch: pytest.MonkeyPatch, name: str, number: int, times: int) -
         ("listdir", lambda spool: spool.names("todo/1/0000")),
         ("open", lambda spool: spool.read(f"todo/1/0000/{task_name(1)}")),
         ("open", lambda spool: os.close(spool.open_file("run.json"))),
-        ("readv", lambda spool: spool.read("run.json")),
+        ("preadv", lambda spool: spool.read("run.json")),
         ("rename", lambda spool: spool.claim(1, "0000", task_name(1), "w") or pytest.fail("it was not claimed")),
         ("rename", lambda spool: spool.publish(1, task_name(2), [b"x"])),
         ("writev", lambda spool: spool.publish(1, task_name(2), [b"x"])),
