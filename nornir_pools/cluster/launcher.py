@@ -281,7 +281,7 @@ class LocalLauncher:
         return slurm.Ending("FAILED")
 
     def close(self) -> None:
-        until = time.monotonic() + 5.0
+        until = time.monotonic() + 30.0  # it takes a second, but not on a busy machine
         for starter, _ in self._starters.values():
             while not starter.done() and time.monotonic() < until:  # which reaps submitit's process
                 time.sleep(0.01)
