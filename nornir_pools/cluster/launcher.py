@@ -11,7 +11,6 @@ import contextlib
 import logging
 import os
 import shlex
-import shutil
 import signal
 import sys
 import tempfile
@@ -232,7 +231,7 @@ class LocalLauncher:
             file.write(b"\0".join(os.fsencode(f"{name}={value}") for name, value in environment.items()))
             file.flush()
             self._environment = os.dup(file.fileno())
-        self._place = ""  # of submitit's own files, which understands "%j" and the like in a path
+        self._folder = os.open(run / "jobs", os.O_RDONLY | os.O_DIRECTORY | FLAGS)
         self._count = 0
         self._starters: dict[str, tuple[submitit.Job[Any], float]] = {}  # job -> submitit's job that starts it, since when
         self._pids: dict[str, int] = {}  # of those whose workers have said they are up
@@ -242,20 +241,20 @@ class LocalLauncher:
         self._count += count
         setup = _setup(options.job.get("slurm_setup"))
         command = "\n".join([*setup, "exec " + worker_command(self._run, options, group)])
-        # That of when the pool was made: what was changed since travels with the tasks.
-        environment = f"/proc/{os.getpid()}/fd/{self._environment}"
-        starter = submitit.LocalExecutor(self._own_place()).submit(
+        ours = f"/proc/{os.getpid()}/fd"
+        # submitit would understand "%j" and the like in the folder's name. The environment is that of when the pool was made:
+        # what was changed since travels with the tasks.
+        folder, environment = f"{ours}/{self._folder}", f"{ours}/{self._environment}"
+        executor = submitit.LocalExecutor(folder)
+        executor.update_parameters(setup=["umask 077"])
+        starter = executor.submit(
             submitit.helpers.CommandFunction(
-                [sys.executable, "-c", _STARTER, environment, str(self._run / "jobs"), command, *jobs], verbose=False
+                [sys.executable, "-c", _STARTER, environment, folder, command, *jobs], verbose=False
             )
         )
+        starter.paths.submitted_pickle.chmod(0o600)
         self._starters.update(dict.fromkeys(jobs, (starter, time.monotonic())))
         return jobs
-
-    def _own_place(self) -> str:
-        if not self._place:
-            self._place = tempfile.mkdtemp(prefix="nornir_pools-")
-        return self._place
 
     def note_up(self, job: str, pid: int) -> None:
         self._pids[job] = pid  # from now on the job's state is that of this process
@@ -286,8 +285,7 @@ class LocalLauncher:
             while not starter.done() and time.monotonic() < until:  # which reaps submitit's process
                 time.sleep(0.01)
         os.close(self._environment)
-        if self._place:
-            shutil.rmtree(self._place, ignore_errors=True)
+        os.close(self._folder)
 
 
 def _is_alive(pid: int) -> bool:
