@@ -150,6 +150,7 @@ class Endings:
                 if self._spool.seize(worker, entry.file):
                     _add_history(error, entry)
                     self._ledger.give_up(entry.number, error)
+                    self._spool.drop_seized(worker, entry.file)
                 else:
                     entry.history.pop()
                 return

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import shutil
 import signal
 import sys
 import tempfile
@@ -236,7 +235,7 @@ class LocalLauncher:
             file.write(b"\0".join(os.fsencode(f"{name}={value}") for name, value in environment.items()))
             file.flush()
             self._environment = os.dup(file.fileno())
-        self._place = ""  # of submitit's own files, which understands "%j" and the like in a path
+        self._folder = os.open(run / "jobs", os.O_RDONLY | os.O_DIRECTORY | FLAGS)
         self._count = 0
         self._starters: dict[str, tuple[submitit.Job[Any], float]] = {}  # job -> submitit's job that starts it, since when
         self._processes: dict[str, tuple[int, str]] = {}  # of those whose workers have said they are up: id, when started
@@ -246,13 +245,18 @@ class LocalLauncher:
         self._count += count
         setup = _setup(options.job.get("slurm_setup"))
         command = "\n".join([*setup, "exec " + worker_command(self._run, options, group)])
-        # That of when the pool was made: what was changed since travels with the tasks.
-        environment = f"/proc/{os.getpid()}/fd/{self._environment}"
-        starter = submitit.LocalExecutor(self._own_place()).submit(
+        ours = f"/proc/{os.getpid()}/fd"
+        # submitit would understand "%j" and the like in the folder's name. The environment is that of when the pool was made:
+        # what was changed since travels with the tasks.
+        folder, environment = f"{ours}/{self._folder}", f"{ours}/{self._environment}"
+        executor = submitit.LocalExecutor(folder)
+        executor.update_parameters(setup=["umask 077"])
+        starter = executor.submit(
             submitit.helpers.CommandFunction(
-                [sys.executable, "-c", _STARTER, environment, str(self._run / "jobs"), command, *jobs], verbose=False
+                [sys.executable, "-c", _STARTER, environment, folder, command, *jobs], verbose=False
             )
         )
+        starter.paths.submitted_pickle.chmod(0o600)
         self._starters.update(dict.fromkeys(jobs, (starter, time.monotonic())))
         return jobs
 
@@ -264,11 +268,6 @@ class LocalLauncher:
 
     def resume(self, jobs: int) -> None:
         self._count = jobs
-
-    def _own_place(self) -> str:
-        if not self._place:
-            self._place = tempfile.mkdtemp(prefix="nornir_pools-")
-        return self._place
 
     def states(self) -> dict[str, str]:
         result = {}
@@ -291,10 +290,9 @@ class LocalLauncher:
         return dict.fromkeys(states, slurm.Ending("FAILED"))
 
     def close(self) -> None:
-        until = time.monotonic() + 5.0
+        until = time.monotonic() + 30.0  # it takes a second, but not on a busy machine
         for starter, _ in self._starters.values():
             while not starter.done() and time.monotonic() < until:  # which reaps submitit's process
                 time.sleep(0.01)
         os.close(self._environment)
-        if self._place:
-            shutil.rmtree(self._place, ignore_errors=True)
+        os.close(self._folder)

@@ -169,6 +169,7 @@ class ClusterPool(PoolBase):
             outcome = name.rpartition("/")[2]
             if not history.tasks[task_number(outcome)].over:
                 spool.move(name, f"inbox/{outcome}")  # it was moved, but that was not journalled any more
+        spool.restore_seized()
         for group in ledger.groups:
             for name in spool.withdrawn(group.number):
                 spool.restore(group.number, name)

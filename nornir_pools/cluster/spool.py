@@ -40,7 +40,7 @@ __all__ = ["FORMAT", "HANDED_BACK", "IN_DOUBT", "Spool", "task_attempt", "task_n
 FORMAT = 1
 HANDED_BACK, IN_DOUBT = "~", "?"  # at the end of an outcome's name
 _FOLDERS = ("shared", "todo", "claimed", "inbox", "packs", "jobs")
-_ASIDE = ".withdrawn."
+_ASIDE, _SEIZED = ".withdrawn.", ".seized."
 
 
 class Spool(Packs):
@@ -191,12 +191,19 @@ class Spool(Packs):
 
     def seize(self, worker: str, claim: str) -> bool:
         """Take a call away from a dead worker for good; False if it is not there."""
-        aside = f".seized.{claim}"
-        folder = f"claimed/{worker}"
-        if not (self.move(f"{folder}/{claim}", f"{folder}/{aside}") or aside in self.names(folder, drafts=True)):
-            return False
-        self.forget(f"{folder}/{aside}")
-        return True
+        folder, aside = f"claimed/{worker}", f"{_SEIZED}{claim}"
+        return self.move(f"{folder}/{claim}", f"{folder}/{aside}") or aside in self.names(folder, drafts=True)
+
+    def drop_seized(self, worker: str, claim: str) -> None:
+        """Remove a call that was seized: the journal has its end."""
+        self.forget(f"claimed/{worker}/{_SEIZED}{claim}")
+
+    def restore_seized(self) -> None:
+        """Let calls that were seized be claims of their dead workers again: why they were is not in the journal."""
+        for worker in self.names("claimed"):
+            for name in self.names(f"claimed/{worker}", drafts=True):
+                if name.startswith(_SEIZED):
+                    self.move(f"claimed/{worker}/{name}", f"claimed/{worker}/{name.removeprefix(_SEIZED)}")
 
     def answers(self) -> set[str]:
         """The outcomes (TASK.WORKER) that the pool has not taken in, handed back or not."""

@@ -81,9 +81,9 @@ class Submissions:
     def _started(self, group: Group, name: str, ids: list[str], avoid: frozenset[str]) -> None:
         group.launching = 0
         group.refused_since = None
-        self._spool.note(t="jobs", name=name, group=group.number, ids=ids)
         for job in ids:
             self._jobs.setdefault(job, Job(job, group.number, log=self._spool.log_path(f"{job}.log"))).avoids = avoid
+        self._spool.note(t="jobs", name=name, group=group.number, ids=ids)
 
     def _refused(self, group: Group, name: str, count: int, error: Exception) -> None:
         group.launching = 0

@@ -293,6 +293,17 @@ def test_a_withdrawn_task_whose_fate_was_not_journalled_waits_again() -> None:
     assert by_name(pools.attach(run))["2"].wait_return(40) == 2
 
 
+def test_a_claim_that_was_seized_is_judged_again_if_the_journal_does_not_say_why() -> None:
+    body = 'pool.add_task("t", functions.touch_and_wait, "mark", "go", 3)\nwhile not os.path.exists("mark"): time.sleep(0.01)'
+    run = run_and_die("local", body)
+    (claim,) = (run / "claimed").glob("*/0*")
+    claim.rename(claim.with_name(f".seized.{claim.name}"))
+    (entry,) = [entry for entry in journal(run) if entry["t"] == "up"]
+    os.kill(entry["pid"], signal.SIGKILL)
+    Path("go").touch()
+    assert by_name(pools.attach(run))["t"].wait_return(40) == 3
+
+
 def pretend(run: Path, age: float, **facts: Any) -> None:
     """Have the run's lease say something else, and be that many seconds old."""
     file = run / "holder"
