@@ -26,6 +26,7 @@ from nornir_pools.cluster.pool import ClusterPool
 from .. import functions
 from ..conftest import until
 from ..lab import Slurm
+from .test_interrupts import workers
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.timeout(120)
@@ -298,8 +299,8 @@ def test_a_claim_that_was_seized_is_judged_again_if_the_journal_does_not_say_why
     run = run_and_die("local", body)
     (claim,) = (run / "claimed").glob("*/0*")
     claim.rename(claim.with_name(f".seized.{claim.name}"))
-    (entry,) = [entry for entry in journal(run) if entry["t"] == "up"]
-    os.kill(entry["pid"], signal.SIGKILL)
+    for process in workers():
+        process.kill()
     Path("go").touch()
     assert by_name(pools.attach(run))["t"].wait_return(40) == 3
 

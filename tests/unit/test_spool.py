@@ -278,6 +278,7 @@ def test_a_rename_that_was_done_though_it_is_said_it_was_not(
             assert spool.try_again("w", task_name(1), 1, task_name(1, 1))
         else:
             assert spool.seize("w", task_name(1))
+            spool.drop_seized("w", task_name(1))
     assert not spool.try_again("w", task_name(1), 1, task_name(1, 2))
     assert not spool.seize("w", task_name(1))
     assert (spool.claims("w"), waiting(spool, 1)) == ([], int(retry))
