@@ -254,3 +254,24 @@ def test_only_the_own_node_is_left(run: Run) -> None:
     doubt.heed({"avoid.n10", "stop"})
     with pytest.raises(BadNodeError, match="avoided"):
         doubt.heed({"avoid.n1"})
+
+
+LATE = """
+import os
+from nornir_pools.cluster.spool import Spool
+say = Spool.say
+def late(self, worker, number, word, facts):
+    say(self, worker, number, word, facts)
+    if word == "left" and os.path.exists({aside!r}):
+        os.rename({aside!r}, {place!r})
+Spool.say = late
+"""
+
+
+def test_a_task_that_is_published_while_the_worker_leaves_is_its_own(run: Run) -> None:
+    name = run.add(abs, -1)
+    place, aside = run.spool.path / "todo/0/0000" / name, run.spool.path / "aside"
+    place.rename(aside)
+    run.work(before=LATE.format(aside=str(aside), place=str(place)))
+    assert run.outcomes == [f"{name}.5-r0"]
+    assert [word["word"] for word in run.words] == ["up", "left", "up", "left"]
