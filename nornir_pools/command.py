@@ -47,6 +47,7 @@ _ACCEPTED = frozenset(
 
 _groups: set[int] = set()  # the process groups of the commands that run now in this process
 _groups_lock = threading.Lock()  # guards _groups against a command that starts while all are being ended
+_LONGEST_ARGUMENT = 30_000  # characters, of up to four bytes each
 
 
 def check_arguments(command: Any, options: Mapping[str, Any]) -> None:
@@ -88,10 +89,10 @@ def run_command(
             options.pop(name, None)
     encoding = options.pop("encoding", None) or "utf-8"
     errors = options.pop("errors", None) or "replace"
-    with _output_files(input, encoding) as (stdin, stdout, stderr):
+    with _output_files(input, encoding) as (stdin, stdout, stderr), _script_of(command, shell) as script:
         files = {"stdin": stdin, "stdout": stdout, "stderr": stderr, **options}
         try:
-            process = _start(command, shell=shell, **files)
+            process = _start(command, shell=shell, **files) if script is None else _start_script(script, **files)
         except (OSError, ValueError) as error:
             raise CommandStartError(
                 f"the command {_short(command)} could not be started: {error}", errno=getattr(error, "errno", None)
@@ -129,6 +130,24 @@ def _output_files(text: str | bytes | None, encoding: str) -> Iterator[tuple[IO[
             stdin.write(text.encode(encoding) if isinstance(text, str) else text)
             stdin.seek(0)
         yield stdin, stack.enter_context(_file_without_name()), stack.enter_context(_file_without_name())
+
+
+@contextlib.contextmanager
+def _script_of(command: Any, shell: bool) -> Iterator[IO[bytes] | None]:
+    """A shell command that is too long for a command line (MAX_ARG_STRLEN in execve(2)), as a file for the shell to read."""
+    if os.name != "posix" or not shell or not isinstance(command, (str, bytes)) or len(command) < _LONGEST_ARGUMENT:
+        yield None
+        return
+    with _file_without_name() as script:
+        script.write(os.fsencode(command))
+        script.flush()
+        yield script
+
+
+def _start_script(script: IO[bytes], **options: Any) -> subprocess.Popen[bytes]:
+    shell = options.pop("executable", None) or "/bin/sh"
+    file = script.fileno()
+    return _start([shell, f"/dev/fd/{file}"], pass_fds=(file, *options.pop("pass_fds", ())), **options)
 
 
 def _file_without_name() -> IO[bytes]:
