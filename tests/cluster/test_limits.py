@@ -14,7 +14,7 @@ from nornir_pools.cluster.pool import ClusterPool
 from .. import functions
 from ..conftest import until
 from ..lab import Slurm
-from .test_jobs import job_of
+from .test_jobs import wait_in_job
 from .test_lab import make_lab, pytestmark
 
 __all__ = ["pytestmark"]
@@ -56,12 +56,19 @@ def test_a_hundred_tasks_end_though_few_jobs_may_be_sent(cluster: Make, caplog: 
     assert len([record for record in caplog.records if "SLURM did not take" in record.getMessage()]) <= 1
 
 
-def test_tasks_with_a_job_each_end_though_few_jobs_may_be_sent(cluster: Make, caplog: pytest.LogCaptureFixture) -> None:
+def test_tasks_with_a_job_each_end_though_few_jobs_may_be_sent(
+    cluster: Make, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    def told() -> int:
+        return len([record for record in caplog.records if "SLURM did not take" in record.getMessage()])
+
     pool = cluster(tasks_per_job=1)
     with caplog.at_level(logging.WARNING):
-        tasks = [pool.submit(job_of) for _ in range(30)]
+        tasks = [pool.submit(wait_in_job, str(tmp_path / "go")) for _ in range(30)]
+        until(lambda: told() == 1, "all jobs are taken", 40)
+        (tmp_path / "go").touch()
         assert len({task.result(100) for task in tasks}) == 30
-    assert len([record for record in caplog.records if "SLURM did not take" in record.getMessage()]) == 1
+    assert told() == 1
 
 
 def test_an_account_that_does_not_exist_is_told_at_once(cluster: Make) -> None:

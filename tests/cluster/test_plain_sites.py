@@ -37,7 +37,7 @@ def plain(request: pytest.FixtureRequest) -> Iterator[Slurm]:
 
 @pytest.fixture
 def has_accounting(plain: Slurm) -> bool:
-    return "accounting_storage/none" not in plain.run("scontrol", "show", "config")
+    return "accounting_storage/slurmdbd" in plain.run("scontrol", "show", "config")
 
 
 @pytest.fixture
