@@ -47,7 +47,7 @@ _ACCEPTED = frozenset(
 
 _groups: set[int] = set()  # the process groups of the commands that run now in this process
 _groups_lock = threading.Lock()  # guards _groups against a command that starts while all are being ended
-_LONGEST_ARGUMENT = 30_000  # characters, of up to four bytes each
+_LONGEST_ARGUMENT = 100_000  # bytes
 
 
 def check_arguments(command: Any, options: Mapping[str, Any]) -> None:
@@ -134,12 +134,13 @@ def _output_files(text: str | bytes | None, encoding: str) -> Iterator[tuple[IO[
 
 @contextlib.contextmanager
 def _script_of(command: Any, shell: bool) -> Iterator[IO[bytes] | None]:
-    """A shell command that is too long for a command line (MAX_ARG_STRLEN in execve(2)), as a file for the shell to read."""
-    if os.name != "posix" or not shell or not isinstance(command, (str, bytes)) or len(command) < _LONGEST_ARGUMENT:
+    """A shell command that is too long for one argument, though not for all of them (execve(2)), as a file for the shell."""
+    text = os.fsencode(command) if os.name == "posix" and shell and isinstance(command, (str, bytes)) else b""
+    if not _LONGEST_ARGUMENT <= len(text) < os.sysconf("SC_ARG_MAX"):
         yield None
         return
     with _file_without_name() as script:
-        script.write(os.fsencode(command))
+        script.write(text)
         script.flush()
         yield script
 
