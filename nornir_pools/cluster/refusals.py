@@ -15,7 +15,7 @@ __all__ = ["Refusals"]
 
 logger = logging.getLogger("nornir_pools")
 
-GIVE_UP_SUBMITTING = 3600.0  # seconds of refusals because the scheduler is busy or away
+GIVE_UP_SUBMITTING = 240.0  # seconds of refusals because the scheduler is busy or away
 
 
 class Refusals:
