@@ -26,6 +26,7 @@ RENEWED = 10.0  # seconds between two renewals
 # Seconds after which a holder on another machine, not having renewed it, counts as dead. By then this machine sees all that
 # the dead process wrote: NFS caches live for up to a minute.
 STALE = 75.0
+TAKING = 0.3  # seconds in which another process takes a run
 
 
 class Lease:
@@ -65,15 +66,23 @@ class Lease:
                 warnings.simplefilter("ignore")  # that there is no flock here: then the lease alone has to do
                 lock.acquire()
         except (filelock.Timeout, NotImplementedError, OSError):
-            # A process of this machine that is dead may have left a child with the open file. And of a fresh run nobody can
-            # have the lock: where it cannot be had then, locks do not work.
-            if holder is not None and not holder.here:
-                raise holder.busy() from None
+            # Where nobody holds a run and the lock cannot be had, locks do not work.
+            if holder is not None:
+                self._ask_who_has_the_lock(holder)
             return
         if isinstance(lock, filelock.SoftFileLock):  # a file that would outlive us: worth no more than the lease
             lock.release()
             return
         self._lock = lock
+
+    def _ask_who_has_the_lock(self, holder: Holder) -> None:
+        """The holder is dead, but not its lock. On this machine a child of it may have the open file, which means nothing."""
+        if not holder.here:
+            raise holder.busy()
+        time.sleep(TAKING)  # or another process is taking the run at this moment: then it has by now
+        now = holder_of(self._folder)
+        if now is None or now.text != holder.text:
+            raise _changing(self._folder)
 
     def _remove_stale(self, holder: Holder) -> None:
         """Take the dead holder's lease away: by rename, which succeeds for one process only."""
@@ -81,7 +90,7 @@ class Lease:
         if not self._folder.move("holder", aside):
             self.release()
             raise _changing(self._folder)
-        if json.loads(self._folder.read(aside)).get("token") != holder.facts.get("token"):
+        if self._folder.read(aside) != holder.text:
             self._folder.move(aside, "holder")  # another process was faster, and this is its own
             self.release()
             raise _changing(self._folder)
@@ -134,11 +143,15 @@ class Lease:
 class Holder:
     """What a lease says about the process that holds, or held, a run. `age` is in seconds since it was renewed."""
 
-    def __init__(self, run: Path, facts: dict[str, Any], age: float) -> None:
-        self.facts = facts
+    def __init__(self, run: Path, text: bytes, age: float) -> None:
+        self.text = text
+        try:
+            self.facts: dict[str, Any] = json.loads(text)
+        except ValueError:  # it is being written, or was when the machine went down
+            self.facts = {}
         self._run = run
         self._age = age
-        self.here = facts.get("place") == _place()
+        self.here = self.facts.get("place") == _place()
 
     @property
     def live(self) -> bool:
@@ -177,11 +190,7 @@ def holder_of(folder: Folder) -> Holder | None:
         text, changed = os.read(fd, 4096), os.fstat(fd).st_mtime
     finally:
         os.close(fd)
-    try:
-        facts = json.loads(text)
-    except ValueError:
-        facts = {}  # it is being written, or was when the machine went down
-    return Holder(folder.path, facts, _server_time(folder) - changed)
+    return Holder(folder.path, text, _server_time(folder) - changed)
 
 
 def _server_time(folder: Folder) -> float:
