@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slurm
 Make = Callable[..., ClusterPool]
 LENGTHS = [
     pytest.param(10, marks=pytest.mark.timeout(200)),
-    pytest.param(60, marks=[pytest.mark.timeout(300), pytest.mark.slow]),
+    pytest.param(60, marks=[pytest.mark.timeout(300), pytest.mark.long]),
 ]
 
 

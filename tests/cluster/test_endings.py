@@ -215,7 +215,7 @@ def nap_in_job(seconds: float) -> str:
     return os.environ["SLURM_ARRAY_TASK_ID"] + "/" + os.environ["SLURM_ARRAY_JOB_ID"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_job_near_its_end_takes_over_no_more_tasks(cluster: Make, slurm: Slurm) -> None:
     pool = cluster(1, slurm_partition="tiny")  # jobs of one minute
     jobs = [task.result(140) for task in [pool.submit(nap_in_job, 22) for _ in range(3)]]

@@ -14,7 +14,7 @@ from ..conftest import until
 from ..lab import Slurm
 from .test_endings import Running, journal, run_in_job
 
-pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(200)]
+pytestmark = [pytest.mark.slurm, pytest.mark.long, pytest.mark.timeout(200)]
 Make = Callable[..., ClusterPool]
 
 

@@ -59,7 +59,7 @@ def test_values_arrive_once_though_jobs_are_requeued_while_they_write(cluster: M
     assert len(ledger.read_text().split()) <= 30 + len(again)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_a_task_that_ran_out_of_time_is_tried_again_with_more_if_asked_for(cluster: Make, slurm: Slurm, tmp_path: Path) -> None:
     pool = cluster(1, timeout_min=1, retries={"timeout": "timeout_min*2<=240"})

@@ -99,7 +99,7 @@ def test_all_tasks_come_back_though_listings_are_old(tmp_path: Path) -> None:
 @pytest.mark.slurm
 @pytest.mark.timeout(150)
 @pytest.mark.usefixtures("fuse")
-@pytest.mark.parametrize("seconds", [20, pytest.param(60, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seconds", [20, pytest.param(60, marks=pytest.mark.long)])
 def test_all_tasks_of_a_script_with_stale_caches_come_back_at_once(seconds: int, tmp_path: Path, slurm: Slurm) -> None:
     (tmp_path / "runs").mkdir()
     script = (sys.executable, "-c", SCRIPT, tmp_path / "runs", tmp_path / "mark")
