@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import sys
 import time
@@ -146,6 +147,11 @@ class Task(futures.Future[Any]):
             raise
         except futures.TimeoutError:
             raise _NotDoneError(f"task {self.name!r} of pool {self._pool.name!r} is not done after {timeout} s") from None
+        except KeyboardInterrupt:
+            # It may have come when the Future's lock was just taken, or about to be given back: kept, nothing could end it.
+            with contextlib.suppress(RuntimeError):
+                self._condition.release()
+            raise
 
     def cancel(self) -> bool:
         """Take the task back if it has not started. Returns whether it is cancelled now."""

@@ -58,6 +58,12 @@ print("ready")
 """
 
 
+def interrupt(terminal: Terminal) -> None:
+    """Press Ctrl-C once the script waits. (If it comes just before a wait begins, Python may notice it only when that ends.)"""
+    time.sleep(0.5)
+    terminal.press("\x03")
+
+
 def values() -> list[object]:
     """Attach to the run, let its tasks end, and return their values."""
     pool = pools.attach("work")
@@ -68,7 +74,7 @@ def values() -> list[object]:
 def test_ctrl_c_ends_the_script_and_its_jobs(executor: str) -> None:
     with Terminal(script(executor, "tasks[0].wait_return()")) as terminal:
         terminal.see("ready")
-        terminal.press("\x03")
+        interrupt(terminal)
         assert terminal.end(20) == -signal.SIGINT
     assert "KeyboardInterrupt" in terminal.text
     assert "pool 'work': interrupted, so its 2 jobs were cancelled" in terminal.text
@@ -81,8 +87,7 @@ def test_ctrl_c_ends_the_script_and_its_jobs(executor: str) -> None:
 def test_ctrl_c_while_the_script_waits_at_its_end_does_the_same(executor: str) -> None:
     with Terminal(script(executor, "")) as terminal:
         terminal.see("ready")
-        time.sleep(0.5)  # until it is in its exit hook; before that it is the case above
-        terminal.press("\x03")
+        interrupt(terminal)
         terminal.end(20)
     assert "pool 'work': interrupted, so its 2 jobs were cancelled" in terminal.text
     until(lambda: not workers(), "workers are left", 20)
@@ -96,7 +101,7 @@ def test_a_second_ctrl_c_does_not_wait_for_the_scheduler(executor: str, tmp_path
     path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
     with Terminal(script(executor, "tasks[0].wait_return()"), PATH=path) as terminal:
         terminal.see("ready")
-        terminal.press("\x03")
+        interrupt(terminal)
         until((tmp_path / "hanging").exists, "nothing is cancelled", 20)
         terminal.press("\x03")
         terminal.end(10)
@@ -126,7 +131,7 @@ def test_a_wait_for_the_jobs_end_that_was_given_up_is_not_begun_again(monkeypatc
 def test_detach_on_ctrl_c_leaves_the_jobs_and_says_how_to_come_back(executor: str) -> None:
     with Terminal(script(executor, "tasks[0].wait_return()", on_interrupt="detach")) as terminal:
         terminal.see("ready")
-        terminal.press("\x03")
+        interrupt(terminal)
         assert terminal.end(20) == -signal.SIGINT
     assert "2 jobs go on; to come back to them: nornir_pools.attach('" in terminal.text
     assert values() == [0, 1, 2]
@@ -145,7 +150,7 @@ print("next:", other.add_task("n", functions.add, 1).wait_return(40))
 """
     with Terminal(script(executor, rest)) as terminal:
         terminal.see("inside")
-        terminal.press("\x03")
+        interrupt(terminal)
         terminal.see("caught [True, True, True]", 20)
         terminal.see("next: 2", 40)
         assert terminal.end(20) == 0

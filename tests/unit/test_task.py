@@ -198,6 +198,24 @@ def raise_(error: Exception) -> None:
     raise error
 
 
+def test_ctrl_c_at_the_very_beginning_of_a_wait_leaves_the_task_free_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interrupted(threading.Condition):
+        def __enter__(self) -> bool:
+            super().__enter__()
+            raise KeyboardInterrupt  # the lock is taken, but `with` does not know of it yet
+
+    go = threading.Event()
+    pool = pools.GetThreadPool("t", 1)
+    task = pool.add_task("t", go.wait)
+    usual = task._condition
+    with monkeypatch.context() as patched:
+        patched.setattr(task, "_condition", Interrupted(usual._lock))  # type: ignore[attr-defined]
+        with pytest.raises(KeyboardInterrupt):
+            task.wait()
+    go.set()
+    until(lambda: task._state == "FINISHED", "the task does not end")  # (`done` would take the lock)
+
+
 def test_task_can_be_awaited() -> None:
     async def script() -> Any:
         pool = pools.GetThreadPool("t", 1)
