@@ -24,6 +24,7 @@ shown it: over NFS, a name that was looked for too early stays invisible for up 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
@@ -40,6 +41,7 @@ __all__ = ["FORMAT", "HANDED_BACK", "IN_DOUBT", "Spool", "task_attempt", "task_n
 FORMAT = 1
 HANDED_BACK, IN_DOUBT = "~", "?"  # at the end of an outcome's name
 _FOLDERS = ("shared", "todo", "claimed", "inbox", "packs", "jobs")
+_DELIVERED = re.compile(r"\+.+\.\d+\.[a-z]+$|\d+\.\d+\..")
 _ASIDE, _SEIZED = ".withdrawn.", ".seized."
 
 
@@ -117,6 +119,10 @@ class Spool(Packs):
         folder = self._shard(group, task)
         self.make_folder(folder)
         self.move(f"todo/{group}/{_ASIDE}{task}", f"{folder}/{task}")
+
+    def inbox(self) -> list[str]:
+        """What workers have delivered: outcomes and words, and nothing that somebody else has put there. Raises SpoolError."""
+        return [name for name in self.names("inbox", optional=False) if _DELIVERED.match(name)]
 
     def unanswered(self) -> dict[str, str]:
         """Every call of the run whose outcome was not collected: its name -> the folder it is in (todo/…, claimed/…, inbox).

@@ -179,7 +179,7 @@ class Watcher:
     def _collect(self) -> bool:
         """Take what is in the inbox; returns whether there was anything."""
         begun = time.time()
-        names = self._spool.names("inbox", optional=False)
+        names = self._spool.inbox()
         self._lag.note_listing(begun, names)
         taken, fault = self._take_each(names)
         # Journalled, then removed, then told: whatever happens in between, the outcome stands somewhere. What cannot be

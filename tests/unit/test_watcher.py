@@ -335,6 +335,15 @@ def raise_(error: BaseException) -> NoReturn:
     raise error
 
 
+def test_a_file_that_no_worker_has_delivered_is_let_be(run: Make) -> None:
+    here = run()
+    for name in ("notes.txt", "0000001.0", "+strange"):
+        (here.spool.path / "inbox" / name).write_text("from somebody else")
+    here.add()
+    here.work(here.job(), 1)
+    assert here.values() == [1]
+
+
 # --- listings that are old
 
 
