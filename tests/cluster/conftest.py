@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 import nornir_pools as pools
@@ -29,6 +30,26 @@ def cluster(slurm: Slurm, tmp_path: Path) -> Iterator[Callable[..., ClusterPool]
     for pool in list(pools.dictKnownPools.values()):
         pool.shutdown(cancel_futures=True)  # what a failed test has left waiting
     until(lambda: not slurm.jobs(), "jobs are left")
+
+
+@pytest.fixture(params=["local", pytest.param("slurm", marks=pytest.mark.slurm)])
+def executor(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Where the jobs run; afterwards none is left."""
+    slurm = request.getfixturevalue("slurm") if request.param == "slurm" else None
+    yield request.param
+    for pool in list(pools.dictKnownPools.values()):
+        pool.shutdown(cancel_futures=True)
+    if slurm is not None:
+        until(lambda: not slurm.jobs(), "jobs are left", 20)
+
+
+def workers(place: Path) -> list[psutil.Process]:
+    """The workers, and their children, of runs below that folder."""
+    return [
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if str(place) in (line := " ".join(process.info["cmdline"] or ())) and "cluster import worker" in line
+    ]
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,21 +25,10 @@ from nornir_pools.cluster.pool import ClusterPool
 from .. import functions
 from ..conftest import until
 from ..lab import Slurm
-from .test_interrupts import workers
+from .conftest import workers
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.timeout(120)
-
-
-@pytest.fixture(params=["local", pytest.param("slurm", marks=pytest.mark.slurm)])
-def executor(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Where the jobs run; afterwards none is left."""
-    slurm = request.getfixturevalue("slurm") if request.param == "slurm" else None
-    yield request.param
-    for pool in list(pools.dictKnownPools.values()):
-        pool.shutdown(cancel_futures=True)
-    if slurm is not None:
-        until(lambda: not slurm.jobs(), "jobs are left", 20)
 
 
 def run_and_die(executor: str, body: str, *, die: bool = True, **environment: str) -> Path:
@@ -299,7 +287,7 @@ def test_a_claim_that_was_seized_is_judged_again_if_the_journal_does_not_say_why
     run = run_and_die("local", body)
     (claim,) = (run / "claimed").glob("*/0*")
     claim.rename(claim.with_name(f".seized.{claim.name}"))
-    for process in workers():
+    for process in workers(run):
         process.kill()
     Path("go").touch()
     assert by_name(pools.attach(run))["t"].wait_return(40) == 3

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 import nornir_pools as pools
@@ -16,29 +15,16 @@ import nornir_pools as pools
 from .. import functions
 from ..conftest import until
 from ..terminal import Terminal
+from .conftest import workers
 
 pytestmark = pytest.mark.timeout(150)
 
 
-@pytest.fixture(params=["local", pytest.param("slurm", marks=pytest.mark.slurm)])
-def executor(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Where the jobs run; afterwards none is left."""
-    slurm = request.getfixturevalue("slurm") if request.param == "slurm" else None
-    yield request.param
-    for pool in list(pools.dictKnownPools.values()):
-        pool.shutdown(cancel_futures=True)
-    if slurm is not None:
-        until(lambda: not slurm.jobs(), "jobs are left", 20)
-    until(lambda: not workers(), "workers are left", 20)
-
-
-def workers() -> list[psutil.Process]:
-    """The workers of this test's runs."""
-    return [
-        process
-        for process in psutil.process_iter(["cmdline"])
-        if str(Path.cwd()) in (line := " ".join(process.info["cmdline"] or ())) and "cluster import worker" in line
-    ]
+@pytest.fixture(autouse=True)
+def no_workers_are_left() -> Iterator[None]:
+    """The workers of the test's runs end with it."""
+    yield
+    until(lambda: not workers(Path.cwd()), "workers are left", 20)
 
 
 def script(executor: str, rest: str, **options: str) -> str:
@@ -78,7 +64,7 @@ def test_ctrl_c_ends_the_script_and_its_jobs(executor: str) -> None:
         assert terminal.end(20) == -signal.SIGINT
     assert "KeyboardInterrupt" in terminal.text
     assert "pool 'work': interrupted, so its 2 jobs were cancelled" in terminal.text
-    until(lambda: not workers(), "workers are left", 20)
+    until(lambda: not workers(Path.cwd()), "workers are left", 20)
     (run,) = pools.runs()
     assert run.state == "closed"
     assert not Path("mark2").exists()
@@ -90,7 +76,7 @@ def test_ctrl_c_while_the_script_waits_at_its_end_does_the_same(executor: str) -
         interrupt(terminal)
         terminal.end(20)
     assert "pool 'work': interrupted, so its 2 jobs were cancelled" in terminal.text
-    until(lambda: not workers(), "workers are left", 20)
+    until(lambda: not workers(Path.cwd()), "workers are left", 20)
 
 
 @pytest.mark.parametrize("executor", [pytest.param("slurm", marks=pytest.mark.slurm)], indirect=True)

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,17 +18,6 @@ from ..conftest import until
 
 POINTS = int(os.environ.get("NORNIR_TEST_KILL_POINTS", "4"))
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(params=["local", pytest.param("slurm", marks=pytest.mark.slurm)])
-def executor(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Where the jobs run; afterwards none is left."""
-    slurm = request.getfixturevalue("slurm") if request.param == "slurm" else None
-    yield request.param
-    for pool in list(pools.dictKnownPools.values()):
-        pool.shutdown(cancel_futures=True)
-    if slurm is not None:
-        until(lambda: not slurm.jobs(), "jobs are left", 20)
 
 
 def lines(file: Path) -> list[str]:
