@@ -188,9 +188,12 @@ def remove_old_runs(folder: Path) -> None:
 
 def _is_closed(journal: Path) -> bool:
     """Whether the journal's last word is that the run was closed."""
-    with journal.open("rb") as file:
-        file.seek(max(0, os.fstat(file.fileno()).st_size - 4096))
-        lines = file.read().splitlines()
+    try:
+        with journal.open("rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - 4096))
+            lines = file.read().splitlines()
+    except FileNotFoundError:  # its process died before it had added a task
+        return False
     try:
         return bool(lines) and json.loads(lines[-1]).get("t") == "closed"
     except ValueError:  # its process died while it wrote this line

@@ -250,6 +250,13 @@ def test_a_journal_that_breaks_off_is_read_as_far_as_it_goes(dead_run: Path) -> 
     assert sorted(by_name(pools.attach(dead_run))) == ["0", "1", "new"]
 
 
+def test_a_run_whose_script_died_before_the_first_line_has_no_tasks(dead_run: Path) -> None:
+    (dead_run / "journal.jsonl").unlink()
+    pool = pools.attach(dead_run)
+    assert len(pool.tasks) == 0
+    assert pool.add_task("new", functions.add, 1).wait_return(40) == 2
+
+
 def test_a_task_that_was_never_published_is_told_and_left_out(dead_run: Path, caplog: pytest.LogCaptureFixture) -> None:
     with (dead_run / "journal.jsonl").open("a") as file:
         file.write('{"t": "task", "n": 3, "name": "half", "group": 0}\n')
