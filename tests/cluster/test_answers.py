@@ -50,6 +50,7 @@ def test_a_whole_array_that_is_cancelled_is_told_in_time_though_sacct_is_no_help
     assert not hanging()
 
 
+@pytest.mark.long
 def test_a_killed_worker_is_tried_again_though_sacct_hangs(cluster: Make, stand_in: StandIn, tmp_path: Path) -> None:
     stand_in("sacct", HANG)
     pool = cluster(1)

@@ -115,7 +115,7 @@ def test_a_value_too_large_for_the_disk_is_an_error_at_once(pool: ClusterPool) -
     assert pool.add_task("later", functions.add, 2, 2).wait_return(50) == 4
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(200)
 def test_a_disk_that_stays_full_is_an_error_and_no_hang(pool: ClusterPool, disk: Path, tmp_path: Path) -> None:
     task = pool.add_task("t", functions.touch_and_wait, str(tmp_path / "mark"), str(tmp_path / "go"), b"x" * 5000)

@@ -36,7 +36,9 @@ def interpreter() -> str:
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.skipif(os.geteuid() != 0, reason="this user is an ordinary one already")
-def test_the_cluster_suite_passes_as_an_ordinary_user(slurm: Slurm, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_what_is_private_and_what_travels_holds_for_an_ordinary_user(
+    slurm: Slurm, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     if run_as_user("true").returncode:
         pytest.skip(f"there is no user {USER} (slurm/lab/start makes one)")
     python = interpreter()
@@ -63,7 +65,7 @@ def test_the_cluster_suite_passes_as_an_ordinary_user(slurm: Slurm, tmp_path_fac
                 "-c",
                 str(place / "pyproject.toml"),
             ),
-            *(str(place / "tests" / "cluster" / name) for name in ("test_jobs.py", "test_private.py", "test_travels.py")),
+            *(str(place / "tests" / "cluster" / name) for name in ("test_private.py", "test_travels.py")),
             *("--basetemp", str(place / "temporary")),
             PYTHONPATH=f"{place}:{place / 'packages'}",
             SLURM_CONF=slurm.conf,
