@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import importlib
 import multiprocessing
-import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from .cluster import clean
 from .harness import Case, Contender, check
-from .work import WORKERS
+from .work import WORKERS, cluster_executor
 
 if TYPE_CHECKING:
     from nornir_pools.poolbase import PoolBase
@@ -36,6 +36,11 @@ def own_memory() -> float:
     """What this process has of memory that is no file's, in MB."""
     text = Path("/proc/self/status").read_text(encoding="ascii")
     return next(int(line.split()[1]) for line in text.splitlines() if line.startswith("RssAnon:")) / 1e3
+
+
+def size_of_folder() -> int:
+    """The bytes of all files that were written here."""
+    return sum(path.stat().st_size for path in Path.cwd().rglob("*") if path.is_file())
 
 
 def look(array: Any) -> tuple[float, float]:
@@ -162,11 +167,12 @@ def one_for_all(name: str, how: str, count: int) -> dict[str, float]:
         if how == "read-only":
             array.flags.writeable = False
         used_before = max(memory for _, memory in call(look, [array[:PAGE].copy()] * 4 * WORKERS))
+        written = size_of_folder()
         before, used = time.perf_counter(), time.process_time()
         shared = share(name, array) if how == "share" else array
         values = list(call(look, [shared] * count))
         seconds, used = time.perf_counter() - before, time.process_time() - used
-        written = sum(path.stat().st_size for path in Path.cwd().rglob("*") if path.is_file())
+        written = size_of_folder() - written
     check({value for value, _ in values} == {float(array[::PAGE].sum())}, "the sums")
     return {
         f"{count} tasks with one array of 64 MB [s]": seconds,
@@ -185,10 +191,13 @@ def share(name: str, array: Any) -> Any:
     return importlib.import_module("ray").put(array) if name == "ray" else array
 
 
-def contenders(measure: Callable[..., dict[str, float]], *args: Any, leave_out: Sequence[str] = ()) -> list[Contender]:
-    """All pools but some."""
-    needs = {"loky": "loky", "joblib": "joblib", "ray": "ray", "nornir_pools, SLURM": "sbatch"}
-    return [Contender(name, measure, (name, *args), needs.get(name, ""), limit=300) for name in POOLS if name not in leave_out]
+def contenders(measure: Callable[..., dict[str, float]], *args: Any) -> list[Contender]:
+    """All pools."""
+    needs = {name: name for name in ("loky", "joblib", "ray")}
+    why = {} if cluster_executor() == "slurm" else {"nornir_pools, SLURM": "no SLURM here"}
+    return [
+        Contender(name, measure, (name, *args), needs.get(name, ""), limit=300, not_tried=why.get(name, "")) for name in POOLS
+    ]
 
 
 def cases(count: int = 200) -> list[Case]:
@@ -208,9 +217,6 @@ def cases(count: int = 200) -> list[Case]:
             "written once, and not copied for any task",
         ),
     ]
-    if shutil.which("sbatch"):
-        from .cluster import clean
-
-        for case in result:
-            case.clean = clean
+    for case in result:
+        case.clean = clean
     return result

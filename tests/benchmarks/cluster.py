@@ -41,10 +41,6 @@ _JOB_EACH = ("submitit map_array", "clusterfutures", "executorlib", "sbatch --ar
 # --- SLURM
 
 
-def read_command(*words: str) -> str:
-    return subprocess.run(words, capture_output=True, text=True, check=True).stdout
-
-
 def count_calls(place: Path) -> Path:
     """Have each call of a SLURM command, from here or from a job, written down; returns the file."""
     shims, calls = place / "shims", place / "calls"
@@ -60,8 +56,11 @@ def count_calls(place: Path) -> Path:
 
 
 def jobs_in(place: Path) -> list[str]:
-    """The jobs that were submitted in a folder and are in the queue."""
-    lines = read_command("squeue", "--me", "-h", "-o", "%i %Z").splitlines()
+    """The jobs that were submitted in a folder and are in the queue; none where there is no SLURM."""
+    if shutil.which("squeue") is None:
+        return []
+    done = subprocess.run(["squeue", "--me", "-h", "-o", "%i %Z"], capture_output=True, text=True, check=False)
+    lines = done.stdout.splitlines()
     return [job for job, _, folder in (line.partition(" ") for line in lines) if Path(folder).is_relative_to(place)]
 
 
@@ -82,7 +81,8 @@ def check_accounted(jobs: Iterable[str]) -> None:
     """Raise unless the accounting, which is some seconds late, learns of every job."""
     missing, until = set(jobs), time.monotonic() + 40
     while missing:
-        missing -= set(read_command("sacct", "-X", "-n", "-P", "-o", "jobidraw", "-j", ",".join(missing)).split())
+        command = ["sacct", "-X", "-n", "-P", "-o", "jobidraw", "-j", ",".join(missing)]
+        missing -= set(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
         check(not missing or time.monotonic() < until, f"sacct does not know {missing}")
         time.sleep(0.5 if missing else 0)
 

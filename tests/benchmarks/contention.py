@@ -1,15 +1,14 @@
 """How many workers can claim tasks of one run before they lose their time to each other?
 
-Real workers with tasks that do nothing, as jobs of SLURM if it has room for so many, else as processes of this machine; and
-up to 1,000 workers of whom each takes its turn in one of a few processes: they claim and answer by the worker's own code
-but run nothing. Operations on files are counted on both sides; what they would cost over NFS with nothing cached is reckoned
-with the table in inside.py.
+Real workers, as jobs of SLURM if it has room for so many, else as processes of this machine, begin together on tasks that
+do nothing and wait already; and up to 1,000 workers of whom each takes its turn in one of a few processes: they claim and
+answer by the worker's own code but run nothing. Operations on files are counted on both sides; what they would cost over
+NFS with nothing cached is reckoned with the table in inside.py.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import time
 from collections import Counter
@@ -17,9 +16,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from . import inside
+from .cluster import clean
+from .growth import block, wait_for
 from .harness import Case, Contender, check
 from .inside import Observed, observe_workers, read_observed, round_trips
-from .work import echo
+from .work import cluster_executor
 
 __all__ = ["cases"]
 
@@ -46,35 +47,39 @@ def _lost(counts: Counter[str], seconds: Mapping[str, float], tasks: int) -> dic
 
 
 def _slurm_has_room(workers: int) -> bool:
-    if shutil.which("sbatch") is None:
+    if cluster_executor() != "slurm":
         return False
     done = subprocess.run(["sinfo", "-h", "-N", "-o", "%N %c"], capture_output=True, text=True, check=False)
     return sum(int(line.split()[1]) for line in set(done.stdout.splitlines())) >= workers  # a line for each partition
 
 
+def now(number: int) -> float:
+    """A task that does nothing, and when."""
+    return time.time()
+
+
 def real(workers: int, count: int) -> dict[str, float]:
-    """So many workers with a backlog of tasks."""
+    """So many workers begin at once on tasks that wait already."""
     import nornir_pools as pools
 
-    place = Path.cwd() / "observed"
+    signs, place = Path.cwd() / "signs", Path.cwd() / "observed"
+    signs.mkdir()
     observe_workers("count", place)
     mine = Observed()
     mine.watch_folders()
     executor = "slurm" if _slurm_has_room(workers) else "local"
     with pools.GetClusterPool("contention", workers, executor=executor, folder=str(Path.cwd() / "runs")) as pool:
-        naps = [pool.submit(time.sleep, 1.0) for _ in range(workers)]
-        for nap in naps:
-            nap.result()
+        blocking = [pool.submit(block, number, str(signs)) for number in range(workers)]
+        wait_for(lambda: len(list(signs.iterdir())) == workers, "the workers do not come")
         mine.forget()
-        before = time.perf_counter()
-        tasks = [pool.submit(echo, number) for number in range(count)]
-        check([task.result() for task in tasks] == list(range(count)), "the results")
-        seconds = time.perf_counter() - before
+        tasks = [pool.submit(now, number) for number in range(count)]
+        (signs / "go").touch()
+        check([task.result() for task in blocking] == list(range(workers)), "the first results")
+        times = [task.result() for task in tasks]
         counts = Counter(mine.counts)
     counts_there, seconds_there = read_observed(place, count + workers)
     return {
-        "claims a second [1/s]": count / seconds,
-        "workers": len(list(place.glob("*.json"))),
+        "claims a second [1/s]": count / (max(times) - min(times)),
         **_lost(counts_there, seconds_there, count + workers),
         **_numbers(counts_there, count + workers, "workers"),
         **_numbers(counts, count, "script"),
@@ -142,17 +147,21 @@ def _take_turns(workers: range, place: Path) -> None:
     inside.leave(str(place), observed)
 
 
-def cases(count: int = 20_000) -> list[Case]:
-    return [
+def cases(count: int = 20_000, most: int = 1_000) -> list[Case]:
+    result = [
         Case(
-            f"{count:,} tasks that do nothing",
-            [Contender(f"{workers} workers", real, (workers, count)) for workers in (1, 8, 64)],
+            f"{count:,} tasks that wait",
+            [Contender(f"{workers} workers", real, (workers, count)) for workers in (1, 8, 64) if workers <= most],
         ),
         Case(
             "workers that take turns",
             [
                 Contender(f"{workers:,} workers", simulated, (workers, min(workers, 16), max(count // workers, 10)))
                 for workers in (8, 64, 250, 1_000)
+                if workers <= most
             ],
         ),
     ]
+    for case in result:
+        case.clean = clean
+    return result

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import gc
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterator
+from concurrent import futures
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .cluster import clean
 from .harness import Case, Contender, check
-from .work import WORKERS, echo
+from .work import WORKERS, cluster_executor, echo
 
 if TYPE_CHECKING:
     import nornir_pools
@@ -37,8 +37,9 @@ def pool_of(kind: str, jobs: int = 8) -> Iterator[PoolBase]:
 
     made: PoolBase
     if kind == "cluster":
-        executor = "slurm" if shutil.which("sbatch") else "local"
-        made = pools.GetClusterPool("growth", jobs, executor=executor, folder=str(Path.cwd() / "runs"), timeout_min=60)
+        made = pools.GetClusterPool(
+            "growth", jobs, executor=cluster_executor(), folder=str(Path.cwd() / "runs"), timeout_min=60
+        )
     else:
         made = (pools.GetThreadPool if kind == "threads" else pools.GetMultithreadingPool)("growth", WORKERS)
     with made:
@@ -178,7 +179,7 @@ def watch(tasks: list[nornir_pools.Task], run: Path, most: int) -> tuple[int, fl
         before = time.thread_time()
         most = max(most, entries(run)[1])
         looking += time.thread_time() - before
-        time.sleep(5)
+        futures.wait(tasks[-1:], timeout=5)
     return most, looking
 
 
@@ -200,7 +201,6 @@ def cases(idle: float = 600.0, most: int = COUNTS[-1]) -> list[Case]:
             "≤ 1,000 entries a folder, ≤ 100 files left",
         )
     )
-    if shutil.which("sbatch"):
-        for case in result:
-            case.clean = clean
+    for case in result:
+        case.clean = clean
     return result

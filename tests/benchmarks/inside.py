@@ -49,6 +49,7 @@ class Observed:
         self.tasks = 0
         self.counts: Counter[str] = Counter()
         self.seconds: dict[str, float] = defaultdict(float)
+        self.at_last_claim: tuple[Counter[str], dict[str, float]] | None = None
 
     def note(self, what: str, begun: float) -> None:
         self.counts[what] += 1
@@ -79,6 +80,15 @@ class Observed:
             self.note("rename", begun)
 
         os.rename = counted
+        claim = Spool.claim
+
+        def noted(*args: Any) -> bool:
+            claimed = claim(*args)
+            if claimed:
+                self.at_last_claim = Counter(self.counts), dict(self.seconds)
+            return claimed
+
+        Spool.claim = noted  # type: ignore[method-assign, assignment]
 
     def _wrap(self, owner: Any, method: str, what: str, size: Callable[[Any], int] | None = None) -> None:
         original = getattr(owner, method)
@@ -95,7 +105,9 @@ class Observed:
         setattr(owner, method, counted)
 
     def plain(self) -> dict[str, Any]:
-        return {"tasks": self.tasks, "counts": dict(self.counts), "seconds": dict(self.seconds)}
+        """For JSON: of a worker, what it had done up to its last claim, without its looking for more after that."""
+        counts, seconds = self.at_last_claim or (self.counts, self.seconds)
+        return {"tasks": self.tasks, "counts": dict(counts), "seconds": dict(seconds)}
 
 
 def round_trips(counts: Counter[str]) -> float:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import pstats
 import re
-import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any
 from . import inside
 from .harness import Contender, check, measure
 from .tables import draw, short
-from .work import echo
+from .work import cluster_executor, echo
 
 __all__ = ["measure_all", "profile_part", "table"]
 
@@ -56,7 +55,7 @@ def profile_part(part: str, jobs: int, count: int) -> dict[str, Any]:
         place.mkdir()
     if part == "watcher":
         Watcher._watch = inside.profiled(Watcher._watch, place)  # type: ignore[method-assign]
-    executor = "slurm" if shutil.which("sbatch") else "local"
+    executor = cluster_executor()
     begun = time.perf_counter()
     with pools.GetClusterPool("profile", jobs, executor=executor, folder=str(Path.cwd() / "runs")) as pool:
 

@@ -8,7 +8,7 @@ from .__main__ import NAMES, main
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(4 * 3600)
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slurm] * (name == "cluster")) for name in NAMES])
 def test_benchmark(name: str, request: pytest.FixtureRequest) -> None:
     if name == "cluster":

@@ -76,7 +76,7 @@ def _summary(case: Mapping[str, Any], metrics: Sequence[str]) -> str:
             rows.append([name, *("" if numbers is None else short(statistics.median(numbers)) for numbers in cells)])
         else:
             rows += [[name, remark, *[""] * (len(metrics) - 1)]] if remark else []
-    return draw(rows)
+    return draw(rows if len(rows) > len(metrics) else list(zip(*rows, strict=True)))
 
 
 def draw(rows: Sequence[Sequence[str]]) -> str:

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 from .harness import check
 
-__all__ = ["Square", "echo", "job_of_nap", "nap", "square", "squares", "timed"]
+__all__ = ["Square", "cluster_executor", "echo", "nap", "square", "squares", "timed"]
 
 Square: TypeAlias = tuple[int, str, int]
 WORKERS = 2
@@ -30,12 +30,6 @@ def nap(seconds: float) -> int:
     return os.getpid()
 
 
-def job_of_nap(seconds: float) -> str:
-    """Sleep, and return the job's id."""
-    time.sleep(seconds)
-    return os.environ["SLURM_JOB_ID"]
-
-
 def square(number: int, seconds: float = 0.0) -> Square:
     """The square, in which job it was computed, and in which process."""
     import os  # in here, as Parsl wants its functions
@@ -49,6 +43,13 @@ def square(number: int, seconds: float = 0.0) -> Square:
 def squares(numbers: Sequence[int], seconds: float = 0.0) -> list[Square]:
     """Tasks that were put together by hand."""
     return [square(number, seconds) for number in numbers]
+
+
+def cluster_executor() -> str:
+    """What the cluster pool has its jobs run by here."""
+    import nornir_pools
+
+    return "slurm" if nornir_pools.IsClusterAvailable() else "local"
 
 
 def timed(
