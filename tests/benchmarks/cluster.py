@@ -30,11 +30,17 @@ _NEEDS = {
     "clusterfutures": "cfut",
     "executorlib": "pysqa",
     "executorlib, block allocation": "pysqa",
+    "executorlib, in an allocation": "executorlib",
     "dask-jobqueue": "dask_jobqueue",
     "Parsl": "parsl",
     "sbatch --array": "sbatch",
 }
-_PILOTS = ("executorlib, block allocation", "dask-jobqueue", "Parsl")  # whose jobs stay for more tasks
+_PILOTS = (
+    "executorlib, block allocation",
+    "executorlib, in an allocation",
+    "dask-jobqueue",
+    "Parsl",
+)  # whose jobs stay for more tasks
 _JOB_EACH = ("submitit map_array", "clusterfutures", "executorlib", "sbatch --array")
 
 
@@ -111,14 +117,15 @@ def many(peer: str, slots: int | None, count: int, seconds: float = 0.0) -> dict
         taken = time.perf_counter() - begun
     closing = time.perf_counter() - begun - taken
     called = Counter(calls.read_text(encoding="utf-8").split())
+    orders = sum(called[name] for name in ("sbatch", "salloc", "scancel"))
     clean(place, patience=10.0)
     files = [path for folder in ("work", "home") for path in (place / folder).rglob("*") if not path.is_dir()]
     result = {
         "to the last result [s]": taken,
         "closing, s": closing,
         "jobs": check_squares(peer, numbers, values),
-        "calls of sbatch and scancel": called["sbatch"] + called["scancel"],
-        "other SLURM calls": sum(called.values()) - called["sbatch"] - called["scancel"],
+        "calls of sbatch, salloc, scancel": orders,
+        "other SLURM calls": sum(called.values()) - orders,
         "files left": len(files),
         "kB left": sum(path.lstat().st_size for path in files) / 1e3,
     }

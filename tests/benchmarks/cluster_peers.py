@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from itertools import repeat
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from .work import Square, square, squares
 
@@ -94,32 +94,50 @@ _TEMPLATE = """#!/bin/bash
 """
 
 
-def _executorlib(slots: int | None, **options: object) -> AbstractContextManager[Run]:
-    @contextlib.contextmanager
-    def opened() -> Iterator[Run]:
-        with importlib.import_module("executorlib").SlurmClusterExecutor(
-            cache_directory=str(Path.cwd() / "cache"),
-            resource_dict={"cores": 1, "cwd": str(Path.cwd()), "submission_template": _TEMPLATE},
-            **options,
-        ) as executor:
-
-            def run(numbers: Sequence[int], seconds: float) -> list[Square]:
-                tasks = [executor.submit(square, number, seconds) for number in numbers]
-                return [tuple(task.result()) for task in tasks]
-
-            yield run
-
-    return opened()
-
-
-def executorlib_jobs(slots: int | None) -> AbstractContextManager[Run]:
+@contextlib.contextmanager
+def executorlib_jobs(slots: int | None) -> Iterator[Run]:
     """One job for each task, and files."""
-    return _executorlib(slots)
+    with importlib.import_module("executorlib").SlurmClusterExecutor(
+        cache_directory=str(Path.cwd() / "cache"), resource_dict=_executorlib_resources()
+    ) as executor:
+        yield _executorlib_run(executor)
 
 
-def executorlib_block(slots: int | None) -> AbstractContextManager[Run]:
-    """Jobs that stay, and sockets."""
-    return _executorlib(slots, max_workers=slots or 8, block_allocation=True)
+@contextlib.contextmanager
+def executorlib_block(slots: int | None) -> Iterator[Run]:
+    """Jobs that stay, and sockets; without a cache, since with one it writes a file for each task."""
+    with importlib.import_module("executorlib").SlurmClusterExecutor(
+        max_workers=slots or 8, block_allocation=True, resource_dict=_executorlib_resources()
+    ) as executor:
+        yield _executorlib_run(executor)
+
+
+@contextlib.contextmanager
+def executorlib_allocation(slots: int | None) -> Iterator[Run]:
+    """Job steps that stay, and sockets, for a script that has an allocation: it is got first."""
+    count = str(slots or 8)
+    granted = subprocess.run(["salloc", "--no-shell", "-n", count], capture_output=True, text=True, check=True).stderr
+    job = granted.rpartition("job allocation ")[2].split()[0]
+    os.environ.update(SLURM_JOB_ID=job, SLURM_NTASKS=count, SLURM_CPUS_ON_NODE=count)
+    try:
+        with importlib.import_module("executorlib").SlurmJobExecutor(
+            max_workers=int(count), block_allocation=True, hostname_localhost=True
+        ) as executor:
+            yield _executorlib_run(executor)
+    finally:
+        subprocess.run(["scancel", job], check=True)
+
+
+def _executorlib_resources() -> dict[str, Any]:
+    return {"cores": 1, "cwd": str(Path.cwd()), "submission_template": _TEMPLATE}
+
+
+def _executorlib_run(executor: Any) -> Run:
+    def run(numbers: Sequence[int], seconds: float) -> list[Square]:
+        tasks = [executor.submit(square, number, seconds) for number in numbers]
+        return [tuple(task.result()) for task in tasks]
+
+    return run
 
 
 @contextlib.contextmanager
@@ -208,6 +226,7 @@ PEERS: dict[str, Callable[[int | None], AbstractContextManager[Run]]] = {
     "clusterfutures": clusterfutures,
     "executorlib": executorlib_jobs,
     "executorlib, block allocation": executorlib_block,
+    "executorlib, in an allocation": executorlib_allocation,
     "dask-jobqueue": dask_jobqueue,
     "Parsl": parsl_htex,
     "sbatch --array": sbatch_array,

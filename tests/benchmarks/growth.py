@@ -76,13 +76,14 @@ def many(kind: str, keep: bool, count: int) -> dict[str, float]:
             pool.wait_completion()
         seconds = time.perf_counter() - before
         peak = status("VmHWM")
-        if not keep:
-            gc.collect()
-    return {
+        gc.collect()
+        left = status("VmRSS")
+    result = {
         "a task [µs]": seconds / count * 1e6,
         "peak of memory for a task, kB": (peak - base) / count,
         "peak of memory, MB": (peak - base) / 1e3,
     }
+    return result if keep else {**result, "left when all are over, kB for a task": (left - base) / count}
 
 
 # --- outstanding
