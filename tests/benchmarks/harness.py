@@ -221,7 +221,7 @@ def report(name: str, question: str, cases: Sequence[Case], load: Sequence[float
         "benchmark": name,
         "question": question,
         "date": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "command": ["python", "-m", "tests.benchmarks", *sys.argv[1:]],
+        "command": ["python", "-m", "tests.benchmarks", *_arguments(sys.argv[1:])],
         "machine": {
             "system": platform.platform(),
             "processor": _processor(),
@@ -232,6 +232,14 @@ def report(name: str, question: str, cases: Sequence[Case], load: Sequence[float
         "versions": {"python": platform.python_version(), **_versions({"nornir_pools", "submitit", "cloudpickle", *peers})},
         "cases": [of_case(case) for case in cases],
     }
+
+
+def _arguments(words: Sequence[str]) -> list[str]:
+    """The words of the command line, without those that say where files are."""
+    places = ("--json", "--page", "--folder")
+    return [
+        word for before, word in zip(["", *words], words, strict=False) if before not in places and not word.startswith(places)
+    ]
 
 
 def _processor() -> str:

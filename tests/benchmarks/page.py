@@ -26,11 +26,16 @@ def make(folder: Path, page: Path) -> None:
 
     def results(match: re.Match[str]) -> str:
         file = folder / f"{match[2]}.json"
-        return f"{match[1]}{section(json.loads(file.read_text('utf-8')))}\n{match[3]}" if file.exists() else match[0]
+        if not file.exists():
+            return match[0]
+        result = json.loads(file.read_text(encoding="utf-8"))
+        image = ""
+        if curves(result):
+            plot(result, page.with_suffix(".svg"))
+            image = f"![Seconds from nothing to the last result]({page.stem}.svg)\n\n"
+        return f"{match[1]}{image}{section(result)}\n{match[3]}"
 
     page.write_text(MARKS.sub(results, page.read_text(encoding="utf-8")), encoding="utf-8")
-    if (folder / "cluster.json").exists():
-        plot(json.loads((folder / "cluster.json").read_text(encoding="utf-8")), page.with_suffix(".svg"))
 
 
 def section(result: dict[str, Any]) -> str:
