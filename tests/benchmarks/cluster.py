@@ -1,153 +1,196 @@
-"""How soon are tasks done as jobs of SLURM, against submitit, and how near is that to what files allow?
+"""How soon are tasks done as jobs of SLURM, against the peers, and how near is that to what files allow?
 
 Needs a SLURM whose nodes see the folder given by ``--folder`` (for the lab of one machine, any folder), and has the best
-numbers if nobody else uses it. Every job id that a task returns is looked up in the accounting, outside the time measured.
-submitit's arrays are measured once with 200 tasks and multiplied by five: they take a time in proportion.
+numbers if nobody else uses it. The time begins before a peer is imported. What is called of SLURM is counted, also in jobs,
+by programs of the same names that stand first on PATH; files are counted once all is closed and the jobs are gone.
 """
 
 from __future__ import annotations
 
-import functools
 import os
+import shutil
 import statistics
 import subprocess
 import time
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
+from .cluster_peers import PEERS, Run
 from .harness import Case, Contender, check
-from .work import echo, job_of_nap, square_in_job, square_many
+from .work import Square
 
-if TYPE_CHECKING:
-    import submitit
+__all__ = ["cases", "check_accounted", "clean"]
 
-    from nornir_pools.cluster.pool import ClusterPool
-
-__all__ = ["cases"]
-
-Squares = list[tuple[int, str, int]]
-
-
-def our_pool(num_threads: int | None = None, **options: Any) -> ClusterPool:
-    import nornir_pools as pools
-
-    return pools.GetClusterPool("benchmark", num_threads, executor="slurm", folder=str(Path.cwd() / "runs"), **options)
-
-
-def submitit_executor() -> submitit.SlurmExecutor:
-    import submitit
-
-    executor = submitit.SlurmExecutor(Path.cwd() / "submitit")
-    executor.update_parameters(time=5)
-    return executor
-
-
-# --- what was returned is right, and jobs have done it
+LIMIT = 400.0  # seconds of one measurement
+_COMMANDS = ("sbatch", "squeue", "sacct", "scancel", "scontrol", "srun", "sinfo", "sacctmgr", "salloc")
+_NEEDS = {
+    "submitit map_array": "submitit",
+    "submitit, grouped by hand": "submitit",
+    "clusterfutures": "cfut",
+    "executorlib": "pysqa",
+    "executorlib, block allocation": "pysqa",
+    "executorlib, in an allocation": "executorlib",
+    "dask-jobqueue": "dask_jobqueue",
+    "Parsl": "parsl",
+    "sbatch --array": "sbatch",
+}
+_PILOTS = (
+    "executorlib, block allocation",
+    "executorlib, in an allocation",
+    "dask-jobqueue",
+    "Parsl",
+)  # whose jobs stay for more tasks
+_JOB_EACH = ("submitit map_array", "clusterfutures", "executorlib", "sbatch --array")
 
 
-def read_command(*words: str) -> list[str]:
-    return subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()
+# --- SLURM
+
+
+def count_calls(place: Path) -> Path:
+    """Have each call of a SLURM command, from here or from a job, written down; returns the file."""
+    shims, calls = place / "shims", place / "calls"
+    shims.mkdir()
+    for command in _COMMANDS:
+        program = shutil.which(command)
+        if program is not None:
+            (shims / command).write_text(f'#!/bin/sh\necho {command} >>"{calls}"\nexec {program} "$@"\n', encoding="utf-8")
+            (shims / command).chmod(0o755)
+    calls.touch()
+    os.environ["PATH"] = f"{shims}:{os.environ['PATH']}"
+    return calls
+
+
+def jobs_in(place: Path) -> list[str]:
+    """The jobs that were submitted in a folder and are in the queue; none where there is no SLURM."""
+    if shutil.which("squeue") is None:
+        return []
+    done = subprocess.run(["squeue", "--me", "-h", "-o", "%i %Z"], capture_output=True, text=True, check=False)
+    lines = done.stdout.splitlines()
+    return [job for job, _, folder in (line.partition(" ") for line in lines) if Path(folder).is_relative_to(place)]
+
+
+def clean(place: Path, patience: float = 0.0) -> None:
+    """Cancel the jobs of a measurement that have not ended within that many seconds, and return when the nodes are free."""
+    now = time.monotonic()
+    cancelled = False
+    while jobs := jobs_in(place):
+        if not cancelled and time.monotonic() > now + patience:
+            subprocess.run(["scancel", *jobs], check=False, stderr=subprocess.DEVNULL)
+            cancelled = True
+        if time.monotonic() > now + patience + 60:
+            return
+        time.sleep(0.2)
 
 
 def check_accounted(jobs: Iterable[str]) -> None:
     """Raise unless the accounting, which is some seconds late, learns of every job."""
     missing, until = set(jobs), time.monotonic() + 40
     while missing:
-        missing -= set(read_command("sacct", "-X", "-n", "-P", "-o", "jobidraw", "-j", ",".join(missing)))
+        command = ["sacct", "-X", "-n", "-P", "-o", "jobidraw", "-j", ",".join(missing)]
+        missing -= set(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
         check(not missing or time.monotonic() < until, f"sacct does not know {missing}")
         time.sleep(0.5 if missing else 0)
 
 
-def settle() -> None:
-    """Let the jobs that are ending end, so that the next measurement finds the nodes free."""
-    until = time.monotonic() + 20
-    while read_command("squeue", "--me", "-h", "-t", "completing", "-o", "%i") and time.monotonic() < until:
-        time.sleep(0.1)
+# --- what is measured
 
 
-def squares(count: int, seconds: float, values: Squares) -> dict[str, float]:
-    """The numbers of a contender that has squared `count` numbers in jobs, once all of them were found right."""
-    check([value for value, _, _ in values] == [number * number for number in range(count)], "the results")
+def check_squares(peer: str, numbers: range, values: list[Square]) -> int:
+    """How many jobs have squared the numbers, once the values were found right."""
+    check([value for value, _, _ in values] == [number * number for number in numbers], "the results")
     check(os.getpid() not in {process for _, _, process in values}, "tasks ran here")
     jobs = {job for _, job, _ in values}
-    check_accounted(jobs)
-    settle()
-    return {"all results [s]": seconds, "jobs": len(jobs)}
+    if peer.startswith("nornir_pools"):
+        check_accounted(jobs)
+    return len(jobs)
 
 
-# --- from nothing
-
-
-def one_task() -> dict[str, float]:
-    return many_tasks(None, 1)
-
-
-def one_task_submitit() -> dict[str, float]:
+def many(peer: str, slots: int | None, count: int, seconds: float = 0.0) -> dict[str, float]:
+    """From nothing to the last result of tasks that take so long."""
+    place = Path.cwd().parent
+    calls = count_calls(place)
+    numbers = range(count)
     begun = time.perf_counter()
-    value = submitit_executor().submit(square_in_job, 0).result()
-    return squares(1, time.perf_counter() - begun, [value])
+    with PEERS[peer](slots) as run:
+        values = run(numbers, seconds)
+        taken = time.perf_counter() - begun
+    closing = time.perf_counter() - begun - taken
+    called = Counter(calls.read_text(encoding="utf-8").split())
+    orders = sum(called[name] for name in ("sbatch", "salloc", "scancel"))
+    clean(place, patience=10.0)
+    files = [path for folder in ("work", "home") for path in (place / folder).rglob("*") if not path.is_dir()]
+    result = {
+        "to the last result [s]": taken,
+        "closing, s": closing,
+        "jobs": check_squares(peer, numbers, values),
+        "calls of sbatch, salloc, scancel": orders,
+        "other SLURM calls": sum(called.values()) - orders,
+        "files left": len(files),
+        "kB left": sum(path.lstat().st_size for path in files) / 1e3,
+    }
+    if seconds:
+        ideal = count * seconds / (slots or count)
+        check(taken >= ideal, f"{taken} s cannot be")
+        result["efficiency, %"] = ideal / taken * 100
+    return result
 
 
-def many_tasks(num_threads: int | None, count: int) -> dict[str, float]:
-    begun = time.perf_counter()
-    with our_pool(num_threads) as pool:
-        tasks = [pool.add_task(str(number), square_in_job, number) for number in range(count)]
-        values = [task.wait_return() for task in tasks]
-        seconds = time.perf_counter() - begun
-    return squares(count, seconds, values)
+def warm_up(run: Run, slots: int) -> int:
+    """Return once that many workers have worked; the next number that was not squared yet (some peers remember results)."""
+    until, first = time.monotonic() + 60, 1
+    while len({process for _, _, process in run(range(first, first + slots), 0.5)}) < slots:
+        check(time.monotonic() < until, f"{slots} workers do not come")
+        first += slots
+    return first + slots
 
 
-def many_tasks_packed(jobs: int, count: int) -> dict[str, float]:
-    begun = time.perf_counter()
-    size = count // jobs
-    chunks = [list(range(first, first + size)) for first in range(0, count, size)]
-    done = [job.result() for job in submitit_executor().map_array(square_many, chunks)]
-    seconds = time.perf_counter() - begun
-    return squares(count, seconds, [value for values in done for value in values])
+def one_more(peer: str, slots: int, times: int) -> dict[str, float]:
+    """One task, all else being there: where jobs stay for more tasks, they have worked before."""
 
-
-def many_tasks_array(count: int, times: int) -> dict[str, float]:
-    begun = time.perf_counter()
-    values = [job.result() for job in submitit_executor().map_array(square_in_job, range(count))]
-    numbers = squares(count, time.perf_counter() - begun, values)
-    return {name: value * times for name, value in numbers.items()}
-
-
-# --- on jobs that are there
-
-
-def warm_pool(pool: ClusterPool, jobs: int) -> None:
-    """Return once that many jobs work."""
-    until = time.monotonic() + 60
-    while len({task.result() for task in [pool.submit(job_of_nap, 0.5) for _ in range(jobs)]}) < jobs:
-        check(time.monotonic() < until, f"{jobs} jobs do not come")
-
-
-def latency() -> dict[str, float]:
-    def once() -> float:
+    def once(number: int) -> float:
         before = time.perf_counter()
-        check(pool.add_task("task", echo, 7).wait_return() == 7, "a result")
-        return (time.perf_counter() - before) * 1e3
+        ((value, _, _),) = run([number], 0.0)
+        taken = time.perf_counter() - before
+        check(value == number * number, "a result")
+        return taken * 1e3
 
-    with our_pool(2) as pool:
-        warm_pool(pool, 2)
-        idle = []
-        for _ in range(10):
-            time.sleep(1)
-            idle.append(once())
-        at_once = [once() for _ in range(200)]
-    settle()
+    with PEERS[peer](slots) as run:
+        pilots = peer not in _JOB_EACH
+        number = warm_up(run, slots) if pilots else 1
+        at_once = [once(number + index) for index in range(times)]
+        result = {"right after another [ms]": statistics.median(at_once)}
+        if pilots:
+            result["99th percentile [ms]"] = statistics.quantiles(at_once, n=100)[98]
+            idle = []
+            for index in range(10):
+                time.sleep(1)
+                idle.append(once(number + times + index))
+            result["after 1 s without work [ms]"] = statistics.median(idle)
+    return result
+
+
+def stream(peer: str, slots: int, count: int) -> dict[str, float]:
+    """Many tasks on jobs that are there."""
+    floor = filesystem_floor(Path.cwd())  # before and after, while nobody else is at work: a filesystem has moods, too
+    with PEERS[peer](slots) as run:
+        first = warm_up(run, slots)
+        numbers = range(first, first + count)
+        before, used = time.perf_counter(), time.process_time()
+        values = run(numbers, 0.0)
+        seconds, used = time.perf_counter() - before, time.process_time() - used
+    check_squares(peer, numbers, values)
+    floor = (floor + filesystem_floor(Path.cwd())) / 2
     return {
-        "after 1 s without work, median of 10 [ms]": statistics.median(idle),
-        "after 1 s without work, slowest of 10 [ms]": max(idle),
-        "right after another, median of 200 [ms]": statistics.median(at_once),
-        "right after another, 99th percentile [ms]": statistics.quantiles(at_once, n=100)[98],
+        "tasks a second [1/s]": count / seconds,
+        "processor time of the script for a task, µs": used / count * 1e6,
+        "a file created, renamed, listed, read, removed, µs": floor,
+        "a task in units of such files": seconds / count * 1e6 / floor,
     }
 
 
 def filesystem_floor(folder: Path, count: int = 2_000) -> float:
-    """Microseconds that it takes to create, rename, list, read and unlink a small file: the least that a task needs."""
+    """Microseconds that it takes to create, rename, list, read and remove a small file: the least that a task needs."""
     place = folder / "floor"
     place.mkdir()
     draft, name = str(place / "draft"), str(place / "name")
@@ -165,81 +208,104 @@ def filesystem_floor(folder: Path, count: int = 2_000) -> float:
     return seconds / count * 1e6
 
 
-def throughput(how: str, jobs: int, count: int) -> dict[str, float]:
-    floor = filesystem_floor(Path.cwd())  # before and after, while nobody else is at work: a filesystem has moods, too
-    with our_pool(jobs) as pool:
-        warm_pool(pool, jobs)
-        start = pool.submit if how == "submit" else functools.partial(pool.add_task, "task")
-        before, used = time.perf_counter(), time.process_time()
-        tasks = [start(echo, number) for number in range(count)]
-        values = [task.result() for task in tasks]
-        seconds, used = time.perf_counter() - before, time.process_time() - used
-    check(values == list(range(count)), "the results")
-    settle()
-    floor = (floor + filesystem_floor(Path.cwd())) / 2
-    return {
-        "tasks a second [1/s]": count / seconds,
-        "processor time of the script for each [µs of CPU]": used / count * 1e6,
-        "a small file created, renamed, listed, read, unlinked [µs a file]": floor,
-        "a task in units of such files": seconds / count * 1e6 / floor,
-    }
+def files_by(processes: int) -> dict[str, float]:
+    """How many small files a second so many processes can create, rename, list, read and remove, each in its own folder."""
+    folders = [Path.cwd() / str(number) for number in range(processes)]
+    before = time.perf_counter()
+    pids = []
+    for folder in folders:
+        folder.mkdir()
+        if (pid := os.fork()) == 0:
+            filesystem_floor(folder)
+            os._exit(0)
+        pids.append(pid)
+    check(all(os.waitpid(pid, 0)[1] == 0 for pid in pids), "a process has failed")
+    return {"files a second [1/s]": 2_000 * processes / (time.perf_counter() - before)}
 
 
-# --- long tasks
+# --- cases
 
 
-def long_tasks(count: int, seconds: float) -> dict[str, float]:
-    begun = time.perf_counter()
-    with our_pool() as pool:
-        tasks = [pool.add_task(str(number), job_of_nap, seconds) for number in range(count)]
-        jobs = {task.wait_return() for task in tasks}
-        taken = time.perf_counter() - begun
-    check(len(jobs) == count, f"{count} tasks ran in {len(jobs)} jobs")
-    check_accounted(jobs)
-    settle()
-    return {"all results [s]": taken, "jobs": len(jobs)}
+def contender(
+    peer: str,
+    slots: int | None,
+    *args: float,
+    measure: Callable[..., dict[str, float]] = many,
+    rounds: int | None = None,
+    multiple: tuple[Case, int] | None = None,
+) -> Contender:
+    name = f"{peer}, {slots} jobs" if peer.startswith("nornir_pools") and slots else peer
+    return Contender(name, measure, (peer, slots, *args), _NEEDS.get(peer, ""), rounds, limit=LIMIT, multiple=multiple)
 
 
-def efficiency(jobs: int, count: int, seconds: float) -> dict[str, float]:
-    """From nothing, so that the start of the jobs counts as lost."""
-    begun = time.perf_counter()
-    with our_pool(jobs) as pool:
-        tasks = [pool.add_task(str(number), job_of_nap, seconds) for number in range(count)]
-        seen = {task.wait_return() for task in tasks}
-        taken = time.perf_counter() - begun
-    check(taken >= count * seconds / jobs, f"{taken} s cannot be")
-    check_accounted(seen)
-    settle()
-    return {"all results [s]": taken, "efficiency, ideal by actual time [%]": count * seconds / jobs / taken * 100}
+def from_nothing(count: int, slots: int = 8) -> list[Contender]:
+    """All of them, one job for each task or `slots` workers, with `count` tasks that do nothing."""
+    return [
+        contender("nornir_pools", None, count),
+        *([contender("nornir_pools", slots, count)] if count > 1 else []),
+        *(contender(peer, slots, count) for peer in ("submitit, grouped by hand", *_PILOTS) if count > 1 or peer in _PILOTS),
+    ]
+
+
+def no_ops(count: int) -> list[Case]:
+    """Tasks that do nothing, in numbers that grow; one job for each is not tried where that would take a quarter of an hour."""
+    first = Case("the first task from nothing", [*from_nothing(1), *(contender(peer, None, 1) for peer in _JOB_EACH)])
+    few = Case(
+        f"{count // 10:,} tasks from nothing",
+        [*from_nothing(count // 10), *(contender(peer, None, count // 10) for peer in _JOB_EACH)],
+    )
+    most = {"submitit map_array": 2, "executorlib": 1}
+    many_ = Case(
+        f"{count:,} tasks from nothing",
+        [*from_nothing(count), *(contender(peer, None, count, rounds=most.get(peer)) for peer in _JOB_EACH)],
+        "1.5 s with 8 jobs, 4 s with default options, ≥ 60 × and ≥ 20 × submitit's map_array" if count == 1_000 else "",
+    )
+    very_many = Case(
+        f"{count * 10:,} tasks from nothing",
+        [
+            *from_nothing(count * 10),
+            contender("nornir_pools submit", 8, count * 10),
+            *(contender(peer, None, count * 10, multiple=(many_, 10)) for peer in _JOB_EACH),
+        ],
+    )
+    return [first, few, many_, very_many]
+
+
+def busy(count: int, seconds: float, slots: int, wanted: str, rounds: int | None = None) -> Case:
+    """Tasks that take so long each, from nothing, so that the start of the jobs counts as lost."""
+    names = ("nornir_pools", "submitit, grouped by hand", *_PILOTS, "submitit map_array", "sbatch --array")
+    slow = 1 if seconds < 1 else rounds  # a job each: starting it takes longer than it works
+    return Case(
+        f"{count:,} tasks of {seconds:g} s on {slots}",
+        [
+            contender(name, slots, count, seconds, rounds=slow if name in ("submitit map_array", "sbatch --array") else rounds)
+            for name in names
+        ],
+        wanted,
+    )
 
 
 def cases(count: int = 1_000) -> list[Case]:
-    few, times = count // 5, 5
-    return [
+    pilots = ("nornir_pools", *_PILOTS)
+    result = [
+        Case("what the filesystem allows", [Contender(f"{number} at once", files_by, (number,)) for number in (1, 2, 8)]),
+        *no_ops(count),
         Case(
-            "one task from nothing",
-            [Contender("nornir_pools", one_task), Contender("submitit submit", one_task_submitit, needs="submitit")],
-        ),
-        Case(
-            f"{count:,} tasks from nothing",
+            "one more task",
             [
-                Contender("nornir_pools", many_tasks, (None, count)),
-                Contender("nornir_pools num_threads=8", many_tasks, (8, count)),
-                Contender("submitit, packed by hand", many_tasks_packed, (10, count), needs="submitit"),
-                Contender(f"submitit map_array, {few} × {times}", many_tasks_array, (few, times), needs="submitit", rounds=1),
+                *(contender(peer, 8, 200, measure=one_more) for peer in pilots),
+                *(contender(peer, 8, 5, measure=one_more) for peer in _JOB_EACH),
             ],
+            "≤ 10 ms right after another",
         ),
-        Case("one task on idle jobs", [Contender("nornir_pools", latency)]),
         Case(
-            f"{10 * count:,} tasks on 8 warm jobs",
-            [
-                Contender("nornir_pools submit", throughput, ("submit", 8, 10 * count)),
-                Contender("nornir_pools add_task", throughput, ("add_task", 8, 10 * count)),
-            ],
+            f"{10 * count:,} tasks on 8 warm workers",
+            [contender(peer, 8, 10 * count, measure=stream) for peer in ("nornir_pools", "nornir_pools submit", *_PILOTS)],
         ),
-        Case(f"{count:,} tasks of 0.1 s on 16 jobs", [Contender("nornir_pools", efficiency, (16, count, 0.1))], "≥ 80 %"),
-        Case(
-            f"{count:,} tasks of 2 s on 32 jobs", [Contender("nornir_pools", efficiency, (32, count, 2.0), rounds=1)], "≥ 90 %"
-        ),
-        Case("20 tasks of 20 s, a job each", [Contender("nornir_pools", long_tasks, (20, 20.0), rounds=1)]),
+        busy(count, 0.1, 16, "≥ 80 %"),
+        busy(count, 2.0, 32, "≥ 90 %", rounds=2),
+        Case("20 tasks of 20 s, a job each", [contender("nornir_pools", None, 20, 20.0, rounds=1)], "20 jobs"),
     ]
+    for case in result:
+        case.clean = clean
+    return result

@@ -1,6 +1,6 @@
-"""What does a shell command cost, against a pool of threads that calls subprocess.run, and xargs?
+"""What does a shell command cost, against a pool of threads that calls subprocess.run, xargs and GNU parallel?
 
-Two at once, each through ``sh -c``, output captured (but by xargs).
+Two at once, each through a shell, output captured: of xargs and parallel, that of all commands together.
 """
 
 from __future__ import annotations
@@ -47,36 +47,35 @@ def threads(command: str, length: int, count: int) -> dict[str, float]:
     return result
 
 
-def xargs(command: str, count: int) -> dict[str, float]:
-    numbers = "\n".join(map(str, range(count)))
+def by_program(words: list[str], length: int, count: int) -> dict[str, float]:
+    """A program that runs the command for each number of its input."""
+    numbers = "".join(f"{number}\n" for number in range(count)).encode()
     begun = time.perf_counter()
-    subprocess.run(
-        ["xargs", "-P", str(WORKERS), "-I{}", "sh", "-c", command],
-        input=numbers,
-        text=True,
-        check=True,
-        stdout=subprocess.DEVNULL,
+    done = subprocess.run(words, input=numbers, check=True, stdout=subprocess.PIPE)
+    result = _numbers(count, begun)
+    check(len(done.stdout) == length * count, "what they print")
+    return result
+
+
+def case(title: str, command: str, length: int, count: int) -> Case:
+    peer = "ThreadPoolExecutor and subprocess.run"
+    jobs = str(WORKERS)
+    xargs = ["xargs", "-P", jobs, "-I{}", "sh", "-c", command]
+    parallel = ["parallel", "--jobs", jobs, "-N0", "--", command]
+    return Case(
+        title,
+        [
+            Contender("nornir_pools", ours, (command, length, count)),
+            Contender(peer, threads, (command, length, count)),
+            Contender("xargs -P", by_program, (xargs, length, count), needs="xargs"),
+            Contender("GNU parallel", by_program, (parallel, length, count), needs="parallel"),
+        ],
+        f"≥ 0.95 × {peer}, ≥ 0.77 × the others",
     )
-    return _numbers(count, begun)
 
 
 def cases(count: int = 500) -> list[Case]:
-    large = "head -c 1000000 /dev/zero"
-    peer = "ThreadPoolExecutor and subprocess.run"
     return [
-        Case(
-            "true",
-            [
-                Contender("nornir_pools", ours, ("true", 0, count)),
-                Contender(peer, threads, ("true", 0, count)),
-                Contender("xargs -P", xargs, ("true", count), needs="xargs"),
-            ],
-        ),
-        Case(
-            "1 MB printed",
-            [
-                Contender("nornir_pools", ours, (large, 1_000_000, count // 5)),
-                Contender(peer, threads, (large, 1_000_000, count // 5)),
-            ],
-        ),
+        case("true", "true", 0, count),
+        case("1 MB printed", "head -c 1000000 /dev/zero", 1_000_000, count // 5),
     ]

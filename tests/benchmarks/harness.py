@@ -1,18 +1,19 @@
-"""Runs benchmarks: contenders take turns, each measurement is a fresh process, and numbers become tables and JSON.
+"""Runs benchmarks: contenders take turns, each measurement is a fresh process, and numbers become JSON.
 
 A measurement is a function that returns its numbers by name, as in ``{"first result [ms]": 3.1}``; it checks what it was
-given before it returns. Its arguments must fit into JSON.
+given before it returns. Its arguments must fit into JSON. It runs in a working folder and a home of its own.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import importlib.util
 import json
 import os
 import platform
 import shutil
-import statistics
+import signal
 import subprocess
 import sys
 import tempfile
@@ -22,13 +23,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Case", "Contender", "check", "child", "report", "run", "table"]
+__all__ = ["ROOT", "Case", "Contender", "check", "child", "choose", "of_case", "report", "run"]
 
 ROOT = Path(__file__).resolve().parents[2]
 ROUNDS = 5
 TIME_LIMIT = 900.0  # seconds of one measurement
-TIMES = ("s", "ms", "µs")
 _SCRUBBED = ("NORNIR_", "MAX_PYTHON_THREADS", "SLURM_", "SBATCH_", "SRUN_")
+_MARK = "BENCHMARK_PLACE"  # in the environment of all that a measurement starts
 _CHILD = "from tests.benchmarks.harness import child; child()"
 
 
@@ -43,6 +44,12 @@ class Contender:
     """The module or program that it takes; without it the contender is told as "not installed"."""
     rounds: int | None = None
     """The most rounds, for one that takes very long."""
+    limit: float = TIME_LIMIT
+    """Seconds after which a measurement counts as failed."""
+    not_tried: str = ""
+    """Why it is not measured at all."""
+    multiple: tuple[Case, int] | None = None
+    """It is not measured: its numbers are so many times those that it had in another case."""
 
     @property
     def ours(self) -> bool:
@@ -66,13 +73,26 @@ class Case:
     contenders: Sequence[Contender]
     wanted: str = ""
     """What the numbers should be, for the reader."""
+    clean: Callable[[Path], None] | None = None
+    """Called after each measurement with the folder it had: ends what a contender has left outside of it."""
     values: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     """Metric -> contender -> a number for each round."""
     failures: dict[str, str] = field(default_factory=dict)
 
-    @property
-    def absent(self) -> list[str]:
-        return [contender.name for contender in self.contenders if not contender.installed]
+    def remark(self, contender: Contender) -> str:
+        """Why there are no numbers of a contender, or not of all rounds; "" if there are."""
+        if contender.name in self.failures:
+            return "failed"
+        if not contender.installed:
+            return "not installed"
+        if contender.multiple is not None:
+            return f"computed: {contender.multiple[1]} × its {contender.multiple[0].title}"
+        return contender.not_tried
+
+    def note(self, contender: Contender, numbers: Mapping[str, float]) -> None:
+        """Take in the numbers of one measurement."""
+        for metric, value in numbers.items():
+            self.values.setdefault(metric, {}).setdefault(contender.name, []).append(value)
 
 
 def check(right: object, what: str) -> None:
@@ -81,79 +101,117 @@ def check(right: object, what: str) -> None:
         raise AssertionError(what)
 
 
+def choose(cases: Sequence[Case], only: str = "", peers: str | None = None) -> list[Case]:
+    """The cases with the word `only` in their titles, with ours and the peers that have one of the words `peers` (a,b)."""
+    chosen = [case for case in cases if only in case.title]
+    for case in chosen if peers is not None else ():
+        words = [word.strip().lower() for word in (peers or "").split(",") if word.strip()]
+        if any(contender.ours for contender in case.contenders):
+            case.contenders = [
+                contender
+                for contender in case.contenders
+                if contender.ours or any(word in contender.name.lower() for word in words)
+            ]
+    return chosen
+
+
 def child() -> None:
-    """In the fresh process: take one measurement, named by the arguments, and print it as the last line."""
-    module, name, args = sys.argv[1:]
+    """In the fresh process: take one measurement, named by the arguments, and write it down."""
+    module, name, args, result = sys.argv[1:]
     numbers = getattr(importlib.import_module(module), name)(*json.loads(args))
-    print(f"\n{json.dumps(numbers)}", flush=True)
+    Path(result).write_text(json.dumps(numbers), encoding="utf-8")
 
 
-def measure(contender: Contender, folder: str | None = None) -> dict[str, float]:
-    """One measurement in a process of its own, in a working folder of its own (inside `folder`)."""
+def measure(contender: Contender, folder: str | None = None, clean: Callable[[Path], None] | None = None) -> dict[str, Any]:
+    """One measurement in a process of its own, in a working folder of its own (inside `folder`).
+
+    Whatever it has started is ended before this returns. Raises RuntimeError if it fails or takes too long.
+    """
     function = contender.measure
-    words = [sys.executable, "-c", _CHILD, function.__module__, function.__qualname__, json.dumps(contender.args)]
+    with tempfile.TemporaryDirectory(prefix="benchmark-", dir=folder, ignore_cleanup_errors=True) as name:
+        place = Path(name).resolve()
+        result, said = place / "result", place / "stderr"
+        words = [function.__module__, function.__qualname__, json.dumps(contender.args), str(result)]
+        try:
+            status = _run_child(words, place, said, contender.limit)
+        finally:
+            if clean is not None:
+                clean(place)
+            _end_what_is_left(place)
+        if status != 0 or not result.exists():
+            why = f"no result within {contender.limit:g} s" if status is None else f"exit status {status}"
+            raise RuntimeError(f"{why}\n{said.read_text(encoding='utf-8', errors='replace')[-2000:]}")
+        numbers: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
+        return numbers
+
+
+def _run_child(words: Sequence[str], place: Path, said: Path, limit: float) -> int | None:
+    """The exit status of the process; None if it took too long and was ended."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(_SCRUBBED) or name == "SLURM_CONF"}
-    with tempfile.TemporaryDirectory(prefix="benchmark-", dir=folder, ignore_cleanup_errors=True) as place:
-        setting: dict[str, Any] = {"cwd": place, "env": {**kept, "PYTHONPATH": str(ROOT)}, "stdin": subprocess.DEVNULL}
-        done = subprocess.run(words, capture_output=True, text=True, timeout=TIME_LIMIT, check=False, **setting)
-    if done.returncode:
-        raise RuntimeError(f"{contender.name}: exit status {done.returncode}\n{done.stderr[-2000:]}")
-    numbers: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return numbers
+    kept |= {"PYTHONPATH": str(ROOT), "HOME": str(place / "home"), _MARK: str(place)}
+    kept |= {"XDG_CONFIG_HOME": str(place / "home" / "config"), "XDG_DATA_HOME": str(place / "home" / "data")}
+    for name in ("home", "work"):
+        (place / name).mkdir()
+    with open(said, "wb") as errors:  # no pipe, which whatever is left could keep open
+        process = subprocess.Popen(
+            [sys.executable, "-c", _CHILD, *words],
+            cwd=place / "work",
+            env=kept,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+            start_new_session=True,
+        )
+        try:
+            return process.wait(limit)
+        except subprocess.TimeoutExpired:
+            return None
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
-def run(case: Case, rounds: int = ROUNDS, folder: str | None = None) -> None:
+def _end_what_is_left(place: Path) -> None:
+    """Kill the processes that a measurement has left: all that have its folder in their environment."""
+    mark = f"{_MARK}={place}".encode()
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if mark in (entry / "environ").read_bytes().split(b"\0"):
+                os.kill(int(entry.name), signal.SIGKILL)
+
+
+def run(case: Case, rounds: int = ROUNDS, folder: str | None = None, told: Callable[[str], None] = lambda line: None) -> None:
     """Measure every installed contender once a round, in turn. One that fails is told, and takes no further part."""
     for number in range(rounds):
         for contender in case.contenders:
             late = contender.rounds is not None and number >= contender.rounds
-            if late or contender.name in case.failures or not contender.installed:
+            if late or case.remark(contender):
                 continue
+            begun = time.perf_counter()
             try:
-                numbers = measure(contender, folder)
-            except (RuntimeError, subprocess.TimeoutExpired) as error:
+                case.note(contender, measure(contender, folder, case.clean))
+            except RuntimeError as error:
                 case.failures[contender.name] = str(error)
-                continue
-            for metric, value in numbers.items():
-                case.values.setdefault(metric, {}).setdefault(contender.name, []).append(value)
-
-
-def ratios(ours: Sequence[float], theirs: Sequence[float], metric: str) -> list[float]:
-    """How many times as fast as theirs ours is, round by round; nothing for what is neither a time nor a rate."""
-    if len(theirs) == 1:  # measured once: held against every round of ours
-        theirs = list(theirs) * len(ours)
-    pairs = [(a, b) for a, b in zip(ours, theirs, strict=False) if a > 0 and b > 0]
-    unit = metric.rpartition("[")[2].rstrip("]")
-    if unit.endswith("/s"):
-        return [a / b for a, b in pairs]
-    return [b / a for a, b in pairs] if unit in TIMES else []
-
-
-def table(case: Case, metric: str) -> str:
-    """One metric as a Markdown table. Ratios say how many times as fast ours is; above 1 we are ahead."""
-    values = case.values[metric]
-    ours = [contender.name for contender in case.contenders if contender.ours and values.keys() > {contender.name}]
-    rows = [[f"{case.title}: {metric}", "median", "min-max", "rounds", *(f"{name} is × as fast" for name in ours)]]
+            took = time.perf_counter() - begun
+            told(f"round {number + 1}, {case.title}, {contender.name}: {took:.1f} s {case.failures.get(contender.name, '')}")
     for contender in case.contenders:
-        numbers = values.get(contender.name)
-        if numbers is None:
-            why = "not installed" if contender.name in case.absent else "failed" if contender.name in case.failures else "-"
-            rows.append([contender.name, why, *[""] * (len(ours) + 2)])
-            continue
-        cells = [short(statistics.median(numbers)), f"{short(min(numbers))}-{short(max(numbers))}", str(len(numbers))]
-        for name in ours:
-            pairs = [] if name == contender.name else ratios(values[name], numbers, metric)
-            cells.append(f"{statistics.median(pairs):.2f} ({min(pairs):.2f}-{max(pairs):.2f})" if pairs else "")
-        rows.append([contender.name, *cells])
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows]
-    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
-    return "\n".join([*lines, *([f"wanted: {case.wanted}"] if case.wanted else [])])
+        if contender.multiple is not None:
+            other, times = contender.multiple
+            for metric, values in other.values.items():
+                for value in values.get(contender.name, ()):
+                    case.note(contender, {metric: value * times})
 
 
-def short(value: float) -> str:
-    """Three significant digits, without an exponent."""
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+def of_case(case: Case) -> dict[str, Any]:
+    """A case as it stands in JSON."""
+    return {
+        "title": case.title,
+        "wanted": case.wanted,
+        "contenders": {contender.name: case.remark(contender) for contender in case.contenders},
+        "values": case.values,
+        "failures": case.failures,
+    }
 
 
 def report(name: str, question: str, cases: Sequence[Case], load: Sequence[float]) -> dict[str, Any]:
@@ -163,7 +221,7 @@ def report(name: str, question: str, cases: Sequence[Case], load: Sequence[float
         "benchmark": name,
         "question": question,
         "date": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "command": ["python", "-m", "tests.benchmarks", *sys.argv[1:]],
+        "command": ["python", "-m", "tests.benchmarks", *_arguments(sys.argv[1:])],
         "machine": {
             "system": platform.platform(),
             "processor": _processor(),
@@ -172,11 +230,16 @@ def report(name: str, question: str, cases: Sequence[Case], load: Sequence[float
             "load_after": list(os.getloadavg()),
         },
         "versions": {"python": platform.python_version(), **_versions({"nornir_pools", "submitit", "cloudpickle", *peers})},
-        "cases": [
-            {"title": case.title, "values": case.values, "not_installed": case.absent, "failures": case.failures}
-            for case in cases
-        ],
+        "cases": [of_case(case) for case in cases],
     }
+
+
+def _arguments(words: Sequence[str]) -> list[str]:
+    """The words of the command line, without those that say where files are."""
+    places = ("--json", "--page", "--folder")
+    return [
+        word for before, word in zip(["", *words], words, strict=False) if before not in places and not word.startswith(places)
+    ]
 
 
 def _processor() -> str:
@@ -185,11 +248,12 @@ def _processor() -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
-def _versions(names: set[str]) -> dict[str, str]:
+def _versions(modules: set[str]) -> dict[str, str]:
     found = {}
-    for name in sorted(names):
-        try:
-            found[name] = importlib.metadata.version(name.partition(".")[0])
-        except importlib.metadata.PackageNotFoundError:  # a program, or a checkout that is not installed
-            continue
+    packages = importlib.metadata.packages_distributions()
+    for module in sorted(modules):
+        top = module.partition(".")[0]
+        name = packages.get(top, [top])[0]
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # a program, or a checkout that is not installed
+            found[name] = importlib.metadata.version(name)
     return found

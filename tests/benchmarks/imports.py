@@ -21,6 +21,8 @@ USE_STANDARD = (
     "from concurrent.futures import ThreadPoolExecutor as P\nwith P(1) as pool: assert pool.submit(abs, -1).result() == 1"
 )
 
+USE_JOBLIB = "import joblib as j; assert j.Parallel(1, prefer='threads')([j.delayed(abs)(-1)]) == [1]"
+
 
 def seconds_of(*words: str) -> float:
     before = time.perf_counter()
@@ -45,7 +47,7 @@ def of_package() -> dict[str, float]:
 
 
 def cases() -> list[Case]:
-    peers = ("submitit", "joblib", "loky", "dask.distributed", "parsl", "executorlib", "ray")
+    peers = ("submitit", "joblib", "loky", "cfut", "dask.distributed", "dask_jobqueue", "parsl", "executorlib", "ray")
     return [
         Case(
             "import",
@@ -61,6 +63,7 @@ def cases() -> list[Case]:
             [
                 Contender("nornir_pools", on_top, ("-c", USE_OURS)),
                 Contender("ThreadPoolExecutor", on_top, ("-c", USE_STANDARD)),
+                Contender("joblib", on_top, ("-c", USE_JOBLIB), needs="joblib"),
             ],
         ),
         Case(

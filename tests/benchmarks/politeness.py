@@ -10,7 +10,8 @@ import shutil
 import time
 from pathlib import Path
 
-from .cluster import our_pool, settle
+import nornir_pools as pools
+
 from .harness import Case, Contender, check
 from .work import job_of_nap
 
@@ -46,13 +47,12 @@ def outstanding(jobs: int | None, count: int, seconds: float) -> dict[str, float
     """Calls per minute from the first task added until the last result."""
     folder = Path.cwd() / "counters"
     put_counters(folder)
-    with our_pool(jobs) as pool:
+    with pools.GetClusterPool("polite", jobs, executor="slurm", folder=str(Path.cwd() / "runs")) as pool:
         begun = time.time()
         tasks = [pool.submit(job_of_nap, seconds) for _ in range(count)]
         seen = {task.result() for task in tasks}
         end = time.time()
     check(len(seen) > 1, "several jobs took part")
-    settle()
     numbers = {f"{name}, calls a minute": len(calls(folder, name, end)) / (end - begun) * 60 for name in COMMANDS}
     numbers["squeue, shortest time from a call to the next"] = closest(calls(folder, "squeue", end), 2)
     return {**numbers, "results a second [1/s]": count / (end - begun)}

@@ -10,7 +10,7 @@ ON_SLURM = ("cluster", "politeness")
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(4 * 3600)
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slurm] * (name in ON_SLURM)) for name in NAMES])
 def test_benchmark(name: str, request: pytest.FixtureRequest) -> None:
     if name in ON_SLURM:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import statistics
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 from .harness import check
 
-__all__ = ["echo", "job_of_nap", "nap", "square_in_job", "square_many", "timed"]
+__all__ = ["Square", "cluster_executor", "echo", "nap", "square", "squares", "timed"]
 
+Square: TypeAlias = tuple[int, str, int]
 WORKERS = 2
 COLD = "from nothing to the first result [ms]"
 EACH = "tasks one by one, each [µs]"
@@ -35,14 +36,26 @@ def job_of_nap(seconds: float) -> str:
     return os.environ["SLURM_JOB_ID"]
 
 
-def square_in_job(number: int) -> tuple[int, str, int]:
-    """The square, and where it was computed."""
+def square(number: int, seconds: float = 0.0) -> Square:
+    """The square, in which job it was computed, and in which process."""
+    import os  # in here, as Parsl wants its functions
+    import time
+
+    if seconds:
+        time.sleep(seconds)
     return number * number, os.environ["SLURM_JOB_ID"], os.getpid()
 
 
-def square_many(numbers: list[int]) -> list[tuple[int, str, int]]:
-    """Tasks packed by hand."""
-    return [square_in_job(number) for number in numbers]
+def squares(numbers: Sequence[int], seconds: float = 0.0) -> list[Square]:
+    """Tasks that were put together by hand."""
+    return [square(number, seconds) for number in numbers]
+
+
+def cluster_executor() -> str:
+    """What the cluster pool has its jobs run by here."""
+    import nornir_pools
+
+    return "slurm" if nornir_pools.IsClusterAvailable() else "local"
 
 
 def timed(
