@@ -66,7 +66,9 @@ def lab(slurm: Slurm) -> Iterator[Slurm]:
 
 
 def usable_nodes(slurm: Slurm) -> set[str]:
-    return set(slurm.run("sinfo", "-h", "-N", "-t", "idle,mixed,allocated,completing", "-o", "%N").split())
+    """The nodes that take jobs: none that is down or drained, or will be as soon as its jobs have ended."""
+    rows = [line.split() for line in slurm.run("sinfo", "-h", "-N", "-o", "%N %T").splitlines()]
+    return {node for node, state in rows if state in ("idle", "mixed", "allocated", "completing")}
 
 
 @pytest.fixture

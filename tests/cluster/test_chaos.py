@@ -26,6 +26,7 @@ from nornir_pools.cluster.pool import ClusterPool
 from .. import functions
 from ..conftest import until
 from ..lab import Slurm
+from .conftest import usable_nodes
 
 SECONDS = float(os.environ.get("NORNIR_TEST_CHAOS_SECONDS", "110"))
 SEED = int(os.environ.get("NORNIR_TEST_CHAOS_SEED", random.randrange(10**6)))
@@ -123,8 +124,13 @@ class Chaos:
         try:
             time.sleep(self.rng.uniform(1, 6))
         finally:
-            with contextlib.suppress(subprocess.CalledProcessError):  # it has come back by itself
+            until(lambda: self._is_resumed(node), f"{node} stays {state}", 30)
+
+    def _is_resumed(self, node: str) -> bool:
+        if node not in usable_nodes(self.slurm):
+            with contextlib.suppress(subprocess.CalledProcessError):  # it has come back by itself, or cannot yet
                 self.slurm.run("scontrol", "update", f"nodename={node}", "state=resume")
+        return node in usable_nodes(self.slurm)
 
 
 def added_tasks(pool: ClusterPool, ledger: Path, chaos: Chaos) -> Iterator[pools.Task]:
