@@ -93,7 +93,7 @@ def dump(value: Any) -> list[Buffer]:
     stream = io.BytesIO()
     pickler = cloudpickle.Pickler(stream, pickle.HIGHEST_PROTOCOL, buffer_callback=keep_in_band)
     pickler.dump(value)
-    return [stream.getbuffer(), *buffers]
+    return [stream.getvalue(), *buffers]  # (not getbuffer: a stream whose buffer is out cannot be collected)
 
 
 def load(parts: Sequence[Buffer]) -> Any:
