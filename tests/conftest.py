@@ -28,6 +28,7 @@ def pytest_configure() -> None:
             del os.environ[name]
     # A runner may have started us in the background, where SIGINT is ignored, and so it would be in what tests start.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # (nohup)
 
 
 @pytest.fixture(scope="session")

@@ -85,10 +85,10 @@ def test_help_and_wrong_use() -> None:
 
 
 def test_a_command_runs_in_there(system: System) -> None:
-    (system.tree / "tmp" / "inside").touch()
-    done = system.enter("sh", "-c", "pwd; ls /tmp; ls -d /proc/self/ns/mnt; ls ../README.md; cat /etc/hosts; exit 3")
+    (system.tree / "tmp" / "inside").touch()  # (the checkout may lie below /tmp, too, and is seen there)
+    done = system.enter("sh", "-c", "pwd; ls -d /tmp/ins*; ls -d /proc/self/ns/mnt; ls ../README.md; cat /etc/hosts; exit 3")
     assert done.returncode == 3, done.stderr
-    assert done.stdout.split("\n", 4)[:4] == [str(ROOT / "tests"), "inside", "/proc/self/ns/mnt", "../README.md"]
+    assert done.stdout.split("\n", 4)[:4] == [str(ROOT / "tests"), "/tmp/inside", "/proc/self/ns/mnt", "../README.md"]
     assert done.stdout.endswith(f"../README.md\n{Path('/etc/hosts').read_text()}")
 
 
@@ -131,9 +131,9 @@ def test_it_is_not_removed_while_something_runs_in_there(system: System) -> None
 
 
 def test_whoever_enters_its_namespace_is_in_there(system: System) -> None:
-    (system.tree / "tmp" / "inside").touch()
+    (system.tree / "tmp" / "inside").touch()  # (the checkout may lie below /tmp, too, and is seen there)
     with system.busy("sleep", "100") as pid:
-        assert run("nsenter", "--target", str(pid), "--mount", "ls", "/tmp").stdout == "inside\n"
+        assert run("nsenter", "--target", str(pid), "--mount", "ls", "/tmp/inside").stdout == "/tmp/inside\n"
 
 
 def test_it_is_not_removed_while_something_is_mounted_below(system: System) -> None:
