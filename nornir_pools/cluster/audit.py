@@ -7,7 +7,7 @@ the run's folder is compared with what is known, each time the scheduler has tol
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from . import lag as lags
 from . import slurm
@@ -69,18 +69,9 @@ class Audit:
 
     def _look_for_missing(self, now: float) -> None:
         """Fail tasks whose files have been gone for longer than listings are old (a task goes through two while it is run)."""
-        present = {task_number(name) for name in self._everything()}
+        present = set(map(task_number, self._spool.unanswered()))
         self._missing = {number: self._missing.get(number, now) for number in self._ledger.numbers() if number not in present}
         for number, since in self._missing.items():
             entry = self._ledger.find(number)
             if entry is not None and now - since >= lags.LONGEST_GRACE + self._lag.grace:
                 self._ledger.give_up(number, nowhere(self._pool, entry.task.name, self._spool.path))
-
-    def _everything(self) -> Iterator[str]:
-        """The tasks in all folders, in the order in which they go through them."""
-        for group in self._ledger.groups:
-            for _, tasks in self._spool.offers(group.number)[0]:
-                yield from tasks
-        for worker in self._spool.names("claimed"):
-            yield from self._spool.claims(worker)
-        yield from (name for name in self._spool.names("inbox") if not name.startswith("+"))
