@@ -58,6 +58,11 @@ class Job:
         return not self.left and not self.unneeded and self.interrupted_at is None and self.gone_since is None
 
     @property
+    def dying(self) -> bool:
+        """Whether it has ended, perhaps in the middle of a task, and what becomes of that is not decided yet."""
+        return self.up and not self.idle and not self.left and (self.interrupted_at is not None or self.gone_since is not None)
+
+    @property
     def last_state(self) -> str:
         """What is known, without accounting, of how it ended."""
         if self.requeued:
@@ -108,12 +113,16 @@ class Group:
     refused_since: float | None = None
     said: bool = False
 
-    def wanted(self, live: list[Job], room: int) -> int:
-        """How many more jobs to send. `live` are the group's jobs that will yet look for tasks, `room` the most allowed."""
+    def wanted(self, live: list[Job], room: int, dying: int = 0) -> int:
+        """How many more jobs to send. `live` are the group's jobs that will yet look for tasks, `room` the most allowed.
+
+        The tasks of jobs that are `dying` get no other job before it is known why: whoever has cancelled them all does not
+        want to see as many again.
+        """
         jobs = len(live) + self.launching
-        if self.launching or self.unfinished <= jobs or self.fruitless >= FRUITLESS:
+        more = self.unfinished - jobs - dying
+        if self.launching or more <= 0 or (live and self.fruitless >= FRUITLESS):
             return 0
-        more = self.unfinished - jobs
         if self.options.strict:
             pass  # each task has a job of its own, at once
         elif jobs < FIRST_WAVE:

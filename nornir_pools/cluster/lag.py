@@ -6,9 +6,8 @@ from collections.abc import Collection
 
 __all__ = ["Lag"]
 
-GRACE = 5.0  # seconds from a job being gone to its tasks being given up, where listings are fresh
+GRACE = 3.0  # seconds from a job being gone to its tasks being given up, where listings are fresh
 LONGEST_GRACE = 75.0  # seconds: no filesystem is known to show a listing that is older than a minute
-FRESH = 1.0  # seconds: a lag below this one is none
 
 
 class Lag:
@@ -30,7 +29,7 @@ class Lag:
     @property
     def grace(self) -> float:
         """Seconds from a job being gone to its tasks being given up: what it has delivered may take that long to show."""
-        return GRACE if self.longest < FRESH else min(3 * self.longest, LONGEST_GRACE)
+        return min(max(3 * self.longest, GRACE), LONGEST_GRACE)
 
     def note_clock(self, server: float, here: float) -> None:
         """The file server's clock and ours, read at the same time."""

@@ -116,11 +116,12 @@ class Supply:
         """Send jobs for tasks that have none, let go of jobs without tasks, give up the tasks of jobs that are gone."""
         now = time.monotonic()
         for group in list(self._ledger.groups):
-            live = [job for job in self.jobs.values() if job.group == group.number and job.live]
+            mine = [job for job in self.jobs.values() if job.group == group.number]
+            live = [job for job in mine if job.live]
             self._dismiss(group, live)
             if now >= group.not_before and group.unfinished and now - group.first_task >= GATHER:
                 others = sum(job.live for job in self.jobs.values()) + sum(other.launching for other in self._ledger.groups)
-                count = group.wanted(live, self._limit - others)
+                count = group.wanted(live, self._limit - others, sum(job.dying for job in mine))
                 if count:
                     self._submissions.send(group, count)
                 elif others >= self._limit and group.wanted(live, 1):

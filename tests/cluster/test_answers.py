@@ -41,7 +41,7 @@ def test_a_whole_array_that_is_cancelled_is_told_in_time_though_sacct_is_no_help
     tasks = [pool.add_task(f"task {i}", functions.touch_and_wait, str(tmp_path / f"mark{i}"), go) for i in range(8)]
     until(lambda: len(list(tmp_path.glob("mark*"))) == 8, "tasks do not start", 60)
     cancelled = time.monotonic()
-    slurm.run("scancel", slurm.jobs()[0].split("_")[0])
+    slurm.run("scancel", *{job.split("_")[0] for job in slurm.jobs()})  # more than one array, if adding them took long
     errors = [task.exception(60) for task in tasks]
     assert time.monotonic() - cancelled < seconds
     assert all(isinstance(error, pools.JobCancelledError) for error in errors), errors

@@ -88,9 +88,9 @@ def test_a_whole_array_that_somebody_cancels_while_it_runs_is_told_for_each_task
     go = str(tmp_path / "go")
     tasks = [pool.add_task(f"task {i}", functions.touch_and_wait, str(tmp_path / f"mark{i}"), go) for i in range(8)]
     until(lambda: len(list(tmp_path.glob("mark*"))) == 8, "tasks do not start", 60)
-    array = slurm.jobs()[0].split("_")[0]
+    arrays = {job.split("_")[0] for job in slurm.jobs()}  # more than one, if adding the tasks took long
     cancelled = time.monotonic()
-    slurm.run("scancel", array)
+    slurm.run("scancel", *arrays)
     errors = [task.exception(30) for task in tasks]
     assert time.monotonic() - cancelled < 15
     assert all(isinstance(error, pools.JobCancelledError) for error in errors), errors
@@ -104,7 +104,7 @@ def test_a_whole_array_that_somebody_cancels_before_it_runs_is_told_for_each_tas
     pool = cluster(slurm_additional_parameters={"begin": "now+1hour"})
     tasks = [pool.submit(functions.add, i) for i in range(6)]
     until(lambda: len(slurm.jobs()) == 6, "jobs are not sent")
-    slurm.run("scancel", slurm.jobs()[0].split("_")[0])
+    slurm.run("scancel", *{job.split("_")[0] for job in slurm.jobs()})
     assert all(isinstance(task.exception(40), pools.JobCancelledError) for task in tasks)
 
 

@@ -84,7 +84,16 @@ def test_after_a_refusal_because_of_a_limit_fewer_are_asked_for() -> None:
 
 def test_no_more_jobs_are_sent_after_some_in_a_row_have_done_nothing() -> None:
     assert group(5, fruitless=FRUITLESS - 1).wanted([], 256) == 5
-    assert group(5, fruitless=FRUITLESS).wanted([], 256) == 0
+    assert group(5, fruitless=FRUITLESS).wanted(jobs(pending=1), 256) == 0
+
+
+def test_the_last_of_some_that_have_done_nothing_is_followed_if_it_has_left_by_its_own_will() -> None:
+    assert group(5, fruitless=FRUITLESS).wanted([], 256) == 5
+
+
+def test_tasks_of_dying_jobs_get_no_other_job_yet() -> None:
+    assert group(5).wanted(jobs(busy=2), 256, dying=3) == 0
+    assert group(6).wanted([], 256, dying=5) == 1
 
 
 def test_nothing_is_surplus_while_every_job_has_work() -> None:

@@ -164,7 +164,6 @@ class Run:
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Run]]:
     """Makes runs in which all that is waited for takes a fortieth of its time."""
     monkeypatch.setattr(lags, "GRACE", 0.125)
-    monkeypatch.setattr(lags, "FRESH", 0.2)
     monkeypatch.setattr(lags, "LONGEST_GRACE", 1.875)
     monkeypatch.setattr(supply, "UNSEEN", 0.25)
     monkeypatch.setattr(supply, "STOPPING", 0.1)
@@ -414,6 +413,37 @@ def test_jobs_that_do_nothing_and_write_no_log_do_not_see_the_folder(run: Make, 
     if isinstance(error, pools.SpoolError):
         assert error.folder == str(here.spool.path)
         assert "not seen by the nodes" in str(error)
+
+
+def test_jobs_that_somebody_cancels_are_not_replaced_before_it_is_known_why_they_ended(run: Make) -> None:
+    here = run()
+    here.add(2, retries=0)
+    ids = [here.job(1), here.job(2)]
+    for number, job in enumerate(ids, 1):
+        here.up(job)
+        here.claim(job, number)
+    until(lambda: all(job.up for job in here.watcher.supply.jobs.values()), "they are not up")
+    for job in ids:
+        here.say(job, "left", reason="interrupted")
+    until(lambda: all(job.interrupted_at for job in here.watcher.supply.jobs.values()), "they are not heard")
+    time.sleep(0.1)  # several rounds of the watcher
+    here.scheduler.end(*ids, state="CANCELLED")
+    assert all(isinstance(error, pools.JobCancelledError) for error in here.values())
+    assert here.scheduler.sent == ids
+
+
+def test_jobs_that_did_nothing_are_no_reason_to_send_none_when_the_last_other_one_has_left(run: Make) -> None:
+    here = run()
+    here.add(4)
+    until(lambda: len(here.scheduler.sent) == 4, "no jobs are sent")
+    for job in here.scheduler.sent:
+        here.up(job)
+    until(lambda: all(job.up for job in here.watcher.supply.jobs.values()), "they are not up")
+    here.scheduler.end(*here.scheduler.sent[:3], state="FAILED")
+    until(lambda: here.watcher.ledger.groups[0].fruitless == 3, "they are not judged")
+    here.say(here.scheduler.sent[3], "left", reason="bad_node", handed_back=1)
+    here.work(here.job(5), 1)
+    until(lambda: len(here.done) == 1, "it is not done")
 
 
 def test_words_that_come_after_the_end_of_their_job_do_not_raise_it(run: Make) -> None:
