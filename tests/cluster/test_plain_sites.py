@@ -59,7 +59,7 @@ def test_too_much_memory_is_told_with_asked_and_used(cluster: Make, plain: Slurm
     until(lambda: "FAILED" in plain.run("squeue", "-h", "-r", "-t", "all", "-o", "%T"), "SLURM does not see it", 40)
     seen = time.monotonic()
     error = task.exception(timeout=30)
-    assert time.monotonic() - seen < 20  # it is the poll for the states, and the grace
+    assert time.monotonic() - seen < 15  # it is the poll for the states, and the grace
     assert "memory" in str(error)
     if has_accounting:
         assert isinstance(error, pools.JobOutOfMemoryError)
