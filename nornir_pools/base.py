@@ -80,8 +80,9 @@ class PoolBase(Adding):
         self._tasks = Tasks(self)
         self._waiting: dict[int, Task] = {}  # not started; to take a task out of it is to own its completion
         self._unasked = Unasked()
-        self._changed = threading.Condition()  # told of each end and start of a task while _watchers > 0
-        self._watchers = 0
+        self._changed = threading.Condition()  # told of ends and starts of tasks while so few are unfinished:
+        self._told_below = 0
+        self._waiters: list[int] = []  # whose largest that is; guarded by _changed
         self._on_close: Callable[[PoolBase], None] | None = None  # the registry's: forget the name
         _live.add(self)
 
@@ -143,7 +144,8 @@ class PoolBase(Adding):
             return
         limit = WAITING_PER_WORKER * self.num_threads
         # Until a quarter is done: to wake the producer for each task would cost more than a short task does.
-        self._wait_until(lambda: self._closed or self._count_waiting() <= limit * 3 // 4)
+        few = limit * 3 // 4
+        self._wait_until(lambda: self._closed or self._count_waiting() <= few, few + self.num_threads)
 
     # --- completing tasks
 
@@ -174,27 +176,28 @@ class PoolBase(Adding):
         self._unasked.forget(task.task_id)
 
     def _tell(self) -> None:
-        """Wake whoever waits for the pool to change. (_watchers is raised before the waiter looks: nothing is missed.)"""
-        if self._watchers:
+        """Wake whoever waits for the pool to change. (_told_below is raised before the waiter looks: nothing is missed.)"""
+        if len(self._unfinished) < self._told_below:
             with self._changed:
                 self._changed.notify_all()
 
-    def _wait_until(self, reached: Callable[[], bool]) -> None:
+    def _wait_until(self, reached: Callable[[], bool], unfinished: int = 0) -> None:
+        """Block until that is so, which it cannot be while more tasks than `unfinished` are."""
         with self._changed:
-            self._watchers += 1
+            self._waiters.append(unfinished + 1)
+            self._told_below = max(self._waiters)
             try:
                 self._changed.wait_for(reached)
             finally:
-                self._watchers -= 1
+                self._waiters.remove(unfinished + 1)
+                self._told_below = max(self._waiters, default=0)
 
     # --- waiting and closing
 
     def wait_completion(self) -> None:
         """Block until every task of the pool is done. Never raises a task's error: failures nobody asked about are logged."""
         if self in here.pools:
-            raise PoolError(
-                f"a task or callback of pool {self._name!r} called its wait_completion(), which would wait for itself"
-            )
+            raise PoolError(f"a task or callback of pool {self._name!r} called its wait_completion(): it would wait for itself")
         self._wait_until(lambda: not self._unfinished and not self._finishing)
         self._unasked.log(self._name)
 
@@ -228,6 +231,8 @@ class PoolBase(Adding):
         """No task is added any more, and who asks for the pool's name gets another."""
         with self._lock:
             self._closed = True
+        with self._changed:
+            self._changed.notify_all()  # who waits for room to add a task need not wait longer
         if self._on_close is not None:
             self._on_close(self)
 
@@ -281,7 +286,7 @@ class PoolBase(Adding):
         orphans = list(self._unfinished.values())
         self._lock = threading.Lock()
         self._changed = threading.Condition()
-        self._watchers = 0
+        self._waiters, self._told_below = [], 0
         for table in (self._unfinished, self._finishing, self._waiting):
             table.clear()
         self._unasked = Unasked()

@@ -70,7 +70,7 @@ class LocalThreadPoolBase(PoolBase):
         return self._queue.get()
 
     def _run(self, task: Task) -> None:
-        if self._watchers:
+        if self._told_below:
             self._tell()
         task.set_running_or_notify_cancel()
         try:

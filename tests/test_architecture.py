@@ -39,7 +39,7 @@ TIERS: tuple[tuple[str, ...], ...] = (
     ("cluster.spool",),
     ("cluster.shared", "cluster.history", "cluster.places"),
     ("cluster.child",),
-    ("cluster.doubt",),
+    ("cluster.doubt", "cluster.offers"),
     ("cluster.worker",),
     ("cluster.launching",),
     ("cluster.launcher",),

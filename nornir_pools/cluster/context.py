@@ -54,8 +54,7 @@ class ContextReader:
 
     def read(self) -> bytes:
         """The context now. Raises OSError if the working folder is gone."""
-        # The raw copy of the environment spares decoding every variable for every task.
-        now = (os.getcwd(), list(sys.path), current_umask(), dict(getattr(os.environ, "_data", os.environ)))
+        now = (os.getcwd(), list(sys.path), current_umask(), _raw_environment())
         if self._last[0] != now:
             self._last = (now, self._describe(*now[:3]))
         return self._last[1]
@@ -69,6 +68,11 @@ class ContextReader:
         # "" is the folder of this moment. Python's own folders stand as None: a job has its own in their place.
         entries = [None if entry in _PYTHONS_OWN else os.path.abspath(entry) for entry in path]
         return json.dumps({"cwd": folder, "path": entries, "umask": umask, "environment": changes}, sort_keys=True).encode()
+
+
+def _raw_environment() -> dict[Any, Any]:
+    """A copy of the environment, to compare with another: undecoded, which spares decoding every variable for every task."""
+    return dict(getattr(os.environ, "_data", os.environ))
 
 
 def current_umask() -> int:
@@ -90,29 +94,30 @@ class Surroundings:
         self._path = list(sys.path)
         # What differs from the script's environment was set by the job: by the scheduler, the site or the setup lines.
         self._jobs_own = {name for name, value in self._job.items() if fingerprints_of_script.get(name) != _hash(value)}
+        self._entered: tuple[Any, Any] = (None, None)  # the last context's changes, and the environment they have led to
 
     def enter(self, context: Mapping[str, Any]) -> None:
         """Make folder, search path, umask and environment those of the context.
 
         Raises OSError if the folder cannot be entered on this node.
         """
-        environment = dict(self._job)
-        for name, value in context["environment"].items():
-            if name in self._jobs_own or _is_jobs_own(name):
-                continue
-            if value is None:
-                environment.pop(name, None)
-            else:
-                environment[name] = value
-        if os.environ != environment:
-            os.environ.clear()
-            os.environ.update(environment)
+        if self._entered != (context["environment"], _raw_environment()):
+            self._change_environment(context["environment"])
         own = [entry for entry in self._path if entry not in context["path"]]
         first = context["path"].index(None) if None in context["path"] else len(context["path"])
         before, after = context["path"][:first], [entry for entry in context["path"][first:] if entry is not None]
         sys.path[:] = [*before, *own, *after]
         os.umask(context["umask"])
         os.chdir(context["cwd"])
+
+    def _change_environment(self, changes: Mapping[str, str | None]) -> None:
+        environment: dict[str, str | None] = dict(self._job)
+        environment.update(
+            (name, value) for name, value in changes.items() if name not in self._jobs_own and not _is_jobs_own(name)
+        )
+        os.environ.clear()
+        os.environ.update({name: value for name, value in environment.items() if value is not None})
+        self._entered = changes, _raw_environment()
 
     def leave(self) -> None:
         """Flush what the task has printed, so that it stands in the log before its outcome can be seen."""

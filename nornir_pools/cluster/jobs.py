@@ -99,6 +99,8 @@ class Group:
     """How many tasks have run, and for how long in all."""
     longest: float = 0.0
     """Seconds that the longest of them took."""
+    crowd: int = 1
+    """How many workers there are, as these were told."""
     start_delay: float = 1.0
     """Seconds from sending a job to its worker being up, as last seen."""
     first_up: float | None = None

@@ -7,7 +7,7 @@
     holder, lock                    which process holds the run (lease.py)
     shared/DIGEST                   contexts, and values that many tasks use, each once
     todo/GROUP/SHARD/TASK           a waiting call; TASK is number.try, a shard holds 1,000 numbers, a group shares options
-    todo/GROUP/WORD                 words to workers: stop, quit.WORKER, longest.SECONDS, avoid.NODE
+    todo/GROUP/WORD                 words to workers: stop, quit.WORKER, longest.SECONDS, avoid.NODE, crowd.WORKERS
     claimed/WORKER/TASK             a call that this worker has taken
     inbox/TASK.WORKER               an outcome
     inbox/TASK.WORKER~              a failure that may be the node's: the call stays claimed, until the pool decides
@@ -95,7 +95,7 @@ class Spool(Packs):
         except SpoolError as error:
             if not isinstance(error.__cause__, FileNotFoundError):
                 raise
-            self.make_folder(folder)  # it was empty, and `sweep` has removed it
+            self.make_folder(folder)  # it was empty, so it was removed
             self.write(f"{folder}/{task}", parts, "pool")
 
     def withdraw(self, group: int, task: str) -> bool:
@@ -116,9 +116,7 @@ class Spool(Packs):
 
     def restore(self, group: int, task: str) -> None:
         """Let a withdrawn call wait again."""
-        folder = self._shard(group, task)
-        self.make_folder(folder)
-        self.move(f"todo/{group}/{_ASIDE}{task}", f"{folder}/{task}")
+        self._put(f"todo/{group}/{_ASIDE}{task}", group, task)
 
     def inbox(self) -> list[str]:
         """What workers have delivered: outcomes and words, and nothing that somebody else has put there. Raises SpoolError."""
@@ -149,8 +147,8 @@ class Spool(Packs):
                 self.remove_folder(f"todo/{group}/{shard}")
 
     def tell_workers(self, group: int, word: str) -> None:
-        """Leave a word for workers: "stop", "quit.WORKER" (both for when they find nothing to do), "longest.SECONDS", or
-        "avoid.NODE" (for workers that have done nothing yet)."""
+        """Leave a word for workers: "stop", "quit.WORKER" (both for when they find nothing to do), "longest.SECONDS", "crowd.N"
+        (how many they are, roughly), or "avoid.NODE" (for workers that have done nothing yet)."""
         self.make_folder(f"todo/{group}")
         self.write(f"todo/{group}/{word}", [b""], who="pool")
 
@@ -171,8 +169,15 @@ class Spool(Packs):
         """What waits, as (shard, tasks) with the oldest first, listed as it is asked for; and the words left for workers."""
         names = self.names(f"todo/{group}")
         shards = sorted(name for name in names if name.isdigit())
-        listing = ((shard, sorted(self.names(f"todo/{group}/{shard}"))) for shard in shards)
-        return listing, {name for name in names if not name.isdigit()}
+        return self._list(group, shards), {name for name in names if not name.isdigit()}
+
+    def _list(self, group: int, shards: list[str]) -> Iterator[tuple[str, list[str]]]:
+        for shard in shards:
+            tasks = sorted(self.names(f"todo/{group}/{shard}"))
+            if tasks or shard == shards[-1]:
+                yield shard, tasks
+            else:  # new tasks come into the last one, and who looks for them need not list the others
+                self.remove_folder(f"todo/{group}/{shard}")
 
     def claim(self, group: int, shard: str, task: str, worker: str) -> bool:
         """Take a call. The rename succeeds for one worker only; the others find it gone."""
@@ -184,16 +189,12 @@ class Spool(Packs):
 
     def give_back(self, group: int, task: str, worker: str) -> bool:
         """Let a claimed call wait again."""
-        folder = self._shard(group, task)
-        self.make_folder(folder)
-        return self.move(f"claimed/{worker}/{task}", f"{folder}/{task}")
+        return self._put(f"claimed/{worker}/{task}", group, task)
 
     def try_again(self, worker: str, claim: str, group: int, task: str) -> bool:
         """Let a call that a dead worker had claimed wait again, under the name of its next try; False if it is not there."""
-        folder = self._shard(group, task)
-        self.make_folder(folder)
         # Over NFS a rename that is asked for twice, since no answer came, is told the second time that there is no such file.
-        return self.move(f"claimed/{worker}/{claim}", f"{folder}/{task}") or task in self.names(folder)
+        return self._put(f"claimed/{worker}/{claim}", group, task) or task in self.names(self._shard(group, task))
 
     def seize(self, worker: str, claim: str) -> bool:
         """Take a call away from a dead worker for good; False if it is not there."""
@@ -238,6 +239,16 @@ class Spool(Packs):
     def say(self, worker: str, number: int, word: str, facts: dict[str, Any]) -> None:
         """Tell the pool about this worker; `number` orders its words."""
         self.write(f"inbox/+{worker}.{number}.{word}", [json.dumps(facts).encode()], who=worker)
+
+    def _put(self, source: str, group: int, task: str) -> bool:
+        """Move a call to where calls wait; False if it is not there."""
+        folder = self._shard(group, task)
+        while True:
+            self.make_folder(folder)
+            if self.move(source, f"{folder}/{task}"):
+                return True
+            if folder.rpartition("/")[2] in self.names(f"todo/{group}"):
+                return False  # else a worker has found the folder empty, and removed it just then
 
     def _shard(self, group: int, task: str) -> str:
         return f"todo/{group}/{task_number(task) // SHARD:04d}"

@@ -119,6 +119,7 @@ class Supply:
             mine = [job for job in self.jobs.values() if job.group == group.number]
             live = [job for job in mine if job.live]
             self._dismiss(group, live)
+            self._tell_crowd(group, sum(job.up for job in live))
             if now >= group.not_before and group.unfinished and now - group.first_task >= GATHER:
                 others = sum(job.live for job in self.jobs.values()) + sum(other.launching for other in self._ledger.groups)
                 count = group.wanted(live, self._limit - others, sum(job.dying for job in mine))
@@ -147,6 +148,13 @@ class Supply:
                 job.unneeded = True
             ids = [job.id for job in pending]
             self._talker.ask(lambda: self._cancel(ids, pending_only=True))
+
+    def _tell_crowd(self, group: Group, workers: int) -> None:
+        """Let workers know how many they are, to the next power of two: the more, the less each takes, and looks, at once."""
+        if not group.crowd // 2 < workers <= group.crowd and workers > 0:
+            before, group.crowd = group.crowd, 1 << (workers - 1).bit_length()
+            self._spool.tell_workers(group.number, f"crowd.{group.crowd}")
+            self._spool.remove(f"todo/{group.number}/crowd.{before}")
 
     def _make_room(self, group: Group) -> None:
         """Have a job without work end, if there is one: another group's tasks wait for its place."""

@@ -19,7 +19,6 @@ import argparse
 import contextlib
 import json
 import os
-import random
 import signal
 import sys
 import time
@@ -33,6 +32,7 @@ from ..errors import WorkerDiedError, WorkerOutOfMemoryError
 from .child import Child, Report
 from .doubt import BadNodeError, Doubt
 from .folder import FULL, PASSING
+from .offers import Offers
 from .signals import Terminated, signals
 from .spool import FORMAT, Spool, task_number
 
@@ -64,13 +64,11 @@ class Worker:
         self._words = 0
         self._child: Child | None = None
         self._fingerprints: dict[str, str] = {}
-        self._offered: list[tuple[str, str]] = []  # (shard, task) from the last listing, to be claimed in turn
-        self._lost_race = False
         self._answered: set[str] = set()  # claims that were left standing, for the pool to decide upon
-        self._notes: set[str] = set()  # words that the pool has left for workers
         self._longest = 0.0  # seconds that the longest task so far has taken, here or elsewhere
         self._end: float | None = None  # of the job, in seconds since the epoch, once it is known
         self._doubt = Doubt(spool, self.name, node, one_task=one_task)
+        self._offers = Offers(spool, group, self.name, self._doubt.heed)
 
     def serve(self) -> None:
         """Run tasks until there is nothing more to do."""
@@ -131,7 +129,7 @@ class Worker:
         noticed = False
         while (task := self._claim_any()) is None:
             idle = time.monotonic() - idle_since
-            if "stop" in self._notes or f"quit.{self.name}" in self._notes or idle >= self.idle_seconds:
+            if not self._offers.words.isdisjoint(("stop", f"quit.{self.name}")) or idle >= self.idle_seconds:
                 return None
             if idle > _IDLE_NOTICE and not noticed:
                 noticed = True
@@ -142,39 +140,14 @@ class Worker:
 
     def _claim_any(self) -> str | None:
         """Claim one of the oldest waiting tasks; None if there is none."""
-        for fresh in (False, True):
-            if fresh:
-                # Over NFS a rename may have succeeded though its repeated request was told "no such file": a task that
-                # stands among our claims is ours (we run one at a time, and know those that we have left standing).
-                if self._lost_race and (owned := set(self.spool.claims(self.name)) - self._answered - self._doubt.kept):
-                    return owned.pop()
-                self._lost_race = False
-                self._look()
-            while self._offered:
-                shard, task = self._offered.pop()
-                if self.spool.claim(self.group, shard, task, self.name):
-                    return task
-                self._lost_race = True
-        return None
-
-    def _look(self) -> None:
-        """List what waits: up to 64 of the oldest, in an order of our own so that workers seldom meet."""
-        listing, self._notes = self.spool.offers(self.group)
-        self._doubt.heed(self._notes)
-        for shard, tasks in listing:
-            if tasks:
-                self._offered = [(shard, task) for task in tasks[:64]]
-                random.shuffle(self._offered)
-                return
+        return self._offers.claim(self._answered | self._doubt.kept)
 
     def _time_is_short(self) -> bool:
         """Whether another task might be cut short: the job's end is nearer than the longest of its kind has taken.
 
         The first task of a job is run in any case: it was what the job was sent for.
         """
-        for note in self._notes:
-            if note.startswith("longest."):
-                self._longest = max(self._longest, float(note.removeprefix("longest.")))
+        self._longest = max(self._longest, self._offers.number("longest", 0.0))
         if self._longest < _WORTH_ASKING:
             return False
         if self._end is None:

@@ -92,7 +92,7 @@ class ProcessPool(LocalThreadPoolBase):
             super()._run(task)
             return
         group = [task, *self._more(_ROOM - _size(task))]
-        if self._watchers:
+        if self._told_below:
             self._tell()
         task.set_running_or_notify_cancel()
         while group:

@@ -96,6 +96,7 @@ def simulated(workers: int, processes: int, tasks_each: int) -> dict[str, float]
     spool = Spool.create(Path.cwd() / "run")
     for number in range(1, count + 1):
         spool.publish(0, task_name(number), [b"x" * 300])
+    spool.tell_workers(0, f"crowd.{workers}")
     before = time.perf_counter()
     pids = []
     for part in range(processes):
@@ -127,9 +128,11 @@ def simulated(workers: int, processes: int, tasks_each: int) -> dict[str, float]
 
 
 def _take_turns(workers: range, place: Path) -> None:
+    from nornir_pools.cluster import offers
     from nornir_pools.cluster.spool import Spool
     from nornir_pools.cluster.worker import Worker
 
+    offers._LOOK = 0.0  # the others' turns are pause enough
     spool = Spool(Path.cwd() / "run")
     all_ = [Worker(spool, 0, f"job{number}", idle_seconds=30.0, one_task=False) for number in workers]
     for worker in all_:

@@ -122,7 +122,7 @@ def test_blocked_add_task_is_refused_when_the_pool_closes() -> None:
 
     thread = threading.Thread(target=add)
     thread.start()
-    until(lambda: bool(pool._watchers), "it does not block")
+    until(lambda: bool(pool._waiters), "it does not block")
     pool.shutdown(wait=False)
     Path("go").touch()
     thread.join()

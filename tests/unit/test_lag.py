@@ -53,7 +53,7 @@ def test_the_longest_lag_of_the_run_counts() -> None:
     assert lag_of((100.0, []), (105.0, ["a"]), (110.0, ["b"]), (115.0, ["c"]), files=files).longest == 2.0
 
 
-@pytest.mark.parametrize(("longest", "grace"), [(0.0, 3.0), (0.99, 3.0), (1.1, 3.3), (10.0, 30.0), (25.0, 75.0), (60.0, 75.0)])
+@pytest.mark.parametrize(("longest", "grace"), [(0.0, 3.0), (0.99, 3.0), (2.0, 6.0), (10.0, 30.0), (25.0, 75.0), (60.0, 75.0)])
 def test_the_grace_is_three_times_the_lag_within_limits(longest: float, grace: float) -> None:
     lag = Lag()
     lag.longest = longest

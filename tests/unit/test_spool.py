@@ -396,6 +396,33 @@ def test_oldest_calls_come_first_over_all_shards(spool: Spool) -> None:
     assert len(spool.names("todo/1")) == 3
 
 
+def test_shards_that_are_empty_go_but_for_the_last_into_which_new_calls_come(spool: Spool) -> None:
+    for number in (1, 1001, 2001, 3001):
+        spool.publish(1, task_name(number), [b"x"])
+        if number != 1001:
+            assert spool.withdraw(1, task_name(number))
+            spool.drop(1, task_name(number))
+    assert [(shard, len(tasks)) for shard, tasks in spool.offers(1)[0]] == [("0001", 1), ("0003", 0)]
+    assert sorted(spool.names("todo/1")) == ["0001", "0003"]
+
+
+def test_a_call_comes_back_though_its_shard_is_removed_at_that_moment(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    spool.publish(1, task_name(1), [b"x"])
+    assert spool.withdraw(1, task_name(1))
+    moments = iter([True])
+
+    def move(self: Spool, source: str, target: str) -> bool:
+        if next(moments, False):
+            assert self.remove_folder("todo/1/0000")
+        return real(self, source, target)
+
+    real = Spool.move
+    monkeypatch.setattr(Spool, "move", move)
+    spool.restore(1, task_name(1))
+    assert next(moments, None) is None
+    assert waiting(spool, 1) == 1
+
+
 def test_shard_that_was_emptied_takes_calls_again(spool: Spool) -> None:
     spool.publish(1, task_name(1), [b"x"])
     assert spool.withdraw(1, task_name(1))

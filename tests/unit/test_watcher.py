@@ -415,6 +415,23 @@ def test_jobs_that_do_nothing_and_write_no_log_do_not_see_the_folder(run: Make, 
         assert "not seen by the nodes" in str(error)
 
 
+def test_workers_are_told_how_many_they_are_to_the_next_power_of_two(run: Make) -> None:
+    here = run(limit=8)
+    here.add(6)
+    until(lambda: len(here.scheduler.sent) == 6, "no jobs are sent")
+    for number, (job, told) in enumerate(zip(here.scheduler.sent, (1, 2, 4, 4, 8, 8), strict=True), 1):
+        here.up(job)
+        until(functools.partial(told_of, here, number, told), f"{number} workers are not told")
+    for job in here.scheduler.sent[1:]:
+        here.say(job, "left", reason="idle")
+    until(lambda: here.there.offers(0)[1] == {"crowd.1"}, "who stays is not told that it is alone")
+
+
+def told_of(here: Run, up: int, told: int) -> bool:
+    words = {f"crowd.{told}"} if told > 1 else set()
+    return here.watcher.supply.busy_workers == up and here.there.offers(0)[1] == words
+
+
 def test_jobs_that_somebody_cancels_are_not_replaced_before_it_is_known_why_they_ended(run: Make) -> None:
     here = run()
     here.add(2, retries=0)
