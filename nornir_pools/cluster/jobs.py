@@ -28,6 +28,8 @@ class Job:
     workers: list[str] = field(default_factory=list)
     """Its workers, one for each time it was started."""
     up: bool = False
+    up_at: float = 0.0
+    """When it said so, last, by the monotonic clock."""
     idle: bool = False
     left: bool = False
     """Its worker has said that it takes no more tasks."""
@@ -78,7 +80,8 @@ def patience(jobs: Collection[Job], usual: float) -> float:
         return 1.0
     if any(not job.state for job in jobs) and not any(job.up for job in jobs):
         return min(FIRST_LOOK, usual)  # perhaps they end before their workers are up
-    return usual * (6 if jobs and all(job.state == "PENDING" for job in jobs) else 1)
+    # (A worker may be up, and come to an end, though the scheduler's last word was that its job waits.)
+    return usual * (6 if jobs and all(job.state == "PENDING" and not job.up for job in jobs) else 1)
 
 
 @dataclass

@@ -7,6 +7,7 @@ are taken in by the watcher's thread, which alone changes what is known here.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import time
 from collections.abc import Callable
@@ -106,6 +107,7 @@ class Supply:
     def _note_up(self, job: Job, facts: dict[str, Any]) -> None:
         group = self._ledger.groups[job.group]
         job.up, job.idle, job.left, job.unneeded, job.interrupted_at = True, False, False, False, None
+        job.up_at = time.monotonic()
         if facts["worker"] not in job.workers:
             job.workers.append(facts["worker"])
             group.start_delay = time.monotonic() - job.submitted
@@ -181,12 +183,9 @@ class Supply:
             if not self._silent:
                 logger.info("pool %r: the scheduler does not answer: %s", self._pool, error)
             self._silent = True
-            return self._states_unknown
+            return functools.partial(setattr, self, "_asking", False)
         self._silent = False
         return lambda: self._note_states(states, asked)
-
-    def _states_unknown(self) -> None:
-        self._asking = False
 
     def _note_states(self, states: dict[str, str], asked: float) -> None:
         self._asking = False
@@ -200,8 +199,8 @@ class Supply:
                 job.unneeded = True
             if (state is not None and slurm.is_over(state)) or (state is None and asked - job.submitted > UNSEEN):
                 job.gone_since = job.gone_since or time.monotonic()
-            elif state is not None and slurm.is_requeued(state) and job.up and not job.left:
-                # It would run again, but not for two minutes, and its tasks need not wait for it.
+            elif state is not None and slurm.is_requeued(state) and job.up and job.up_at < asked and not job.left:
+                # It would run again, but not for two minutes. (One that is up since then was only just started.)
                 job.requeued = True
                 job.gone_since = job.gone_since or time.monotonic()
             elif state is not None and not job.requeued:

@@ -125,6 +125,7 @@ def test_states_are_asked_for_seldom_but_soon_where_something_is_going_on() -> N
     told = Job("4", 0, state="RUNNING", up=True, interrupted_at=time.monotonic())
     assert patience([working, waiting], 10) == 10
     assert patience([waiting], 10) == 60
+    assert patience([waiting, Job("5", 1, state="PENDING", up=True)], 10) == 10  # it has started since
     assert patience([waiting, fresh], 10) == 3
     assert patience([working, fresh], 10) == 10  # whose first state can wait
     assert patience([working, told], 10) == 1

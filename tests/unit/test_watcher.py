@@ -427,6 +427,32 @@ def test_workers_are_told_how_many_they_are_to_the_next_power_of_two(run: Make) 
     until(lambda: here.there.offers(0)[1] == {"crowd.1"}, "who stays is not told that it is alone")
 
 
+def test_a_job_that_starts_while_the_scheduler_answers_is_not_taken_for_a_requeued_one(
+    run: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = run()
+    answered: list[bool] = []
+
+    def states() -> dict[str, str]:
+        if not here.scheduler.sent or answered:
+            return dict(here.scheduler.known)
+        job = here.scheduler.sent[0]
+        here.up(job)
+        here.claim(job, 1)
+        until(lambda: here.watcher.supply.busy_workers == 1, "it is not heard that it is up")
+        answered.append(True)
+        return {job: "PENDING"}  # as it was when it was asked for
+
+    monkeypatch.setattr(here.scheduler, "states", states)
+    here.add()
+    until(lambda: bool(answered), "the scheduler is not asked")
+    until(lambda: here.watcher.supply.jobs[here.job()].state == "RUNNING", "it is not asked again")
+    here.deliver(here.job(), 1, "value")
+    assert here.values() == ["value"]
+    assert not here.scheduler.asked
+    assert len(here.scheduler.sent) == 1
+
+
 def told_of(here: Run, up: int, told: int) -> bool:
     words = {f"crowd.{told}"} if told > 1 else set()
     return here.watcher.supply.busy_workers == up and here.there.offers(0)[1] == words
