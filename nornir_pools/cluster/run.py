@@ -103,7 +103,7 @@ class Run:
 
     def share_buffer(self, buffer: memoryview) -> str:
         """Where a large read-only array is stored, once for all tasks it is given to."""
-        return self.store.put(buffer)
+        return self.store.put_memory(buffer)
 
 
 def read_facts(spool: Spool) -> dict[str, Any]:

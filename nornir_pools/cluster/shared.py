@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import mmap
 import threading
+import weakref
 from typing import Any
 
 from .. import message
@@ -35,6 +37,11 @@ class Shared:
         return f"<shared {type(self.value).__name__} {self.digest[:8]}>"
 
 
+def _same(one: memoryview, other: memoryview) -> bool:
+    words = len(one) // 8 * 8  # compared eight bytes at a time
+    return len(one) == len(other) and one[:words].cast("Q") == other[:words].cast("Q") and one[words:] == other[words:]
+
+
 def _fetch(digest: str) -> Any:
     if _store is None:
         raise RuntimeError("a shared value can be used in the tasks of the cluster pool that made it, and nowhere else")
@@ -55,6 +62,7 @@ class SharedStore:
         self._who = who
         self._lock = threading.Lock()  # guards _known, so that one value is not written twice at once
         self._known: set[str] = set()
+        self._owners: dict[int, tuple[weakref.ref[Any], str]] = {}  # by id: objects whose memory was stored, under which name
         self._values: dict[str, Any] = {}
 
     def put(self, *parts: message.Buffer) -> str:
@@ -68,6 +76,21 @@ class SharedStore:
                 self._warn_of_size(sum(map(len, parts)))
                 self._spool.write(f"shared/{name}", parts, self._who)
                 self._known.add(name)
+        return name
+
+    def put_memory(self, memory: memoryview) -> str:
+        """As `put`, for the memory of an object that many tasks may be given.
+
+        To compare it with what was stored takes a tenth of the time that it takes to hash it again. (It may have changed
+        though it is read-only: its owner can make it writable for a while.)
+        """
+        owner, key = memory.obj, id(memory.obj)
+        stored, name = self._owners.get(key, (None, ""))
+        if stored is not None and stored() is owner and _same(memory, self.read(name)):
+            return name
+        name = self.put(memory)
+        with contextlib.suppress(TypeError):  # bytes, for one, cannot be referred to weakly
+            self._owners[key] = weakref.ref(owner, lambda _: self._owners.pop(key, None)), name
         return name
 
     def _warn_of_size(self, size: int) -> None:

@@ -31,6 +31,25 @@ def test_equal_bytes_are_written_once(spool: Spool) -> None:
     assert bytes(store.read(store.put(b"abc"))) == b"abc"
 
 
+def test_memory_that_was_stored_is_compared_and_not_hashed_again(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = SharedStore(spool, "pool")
+    array = np.arange(20_001, dtype=np.uint8)  # not a whole number of words
+    view = array.data.cast("B")
+    name = store.put_memory(view)
+    with monkeypatch.context() as patch:
+        patch.setattr("hashlib.blake2b", None)
+        assert store.put_memory(view) == name
+    for place in (0, -1):  # changed by its owner, though tasks cannot
+        array[place] += 1
+        changed = store.put_memory(view)
+        assert changed != name
+        assert bytes(store.read(changed)) == array.tobytes()
+        name = changed
+    del view, array
+    assert not store._owners
+    assert store.put_memory(memoryview(b"abc")) == store.put(b"abc")
+
+
 def test_a_huge_value_is_told_with_its_size_once(
     spool: Spool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
