@@ -16,6 +16,7 @@ from .. import message
 from .. import outcome as outcomes
 from ..base import live_pools
 from ..errors import SpoolError
+from ..here import here
 from .context import Surroundings
 from .environment import is_environments
 from .folder import FULL, PASSING
@@ -126,6 +127,7 @@ def _run_tasks(
     """Run one task for each name that comes in through `orders`; answer with the path of its outcome through `reports`."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
+    here.job = True
     runner = _Runner(spool, worker, {**facts, "pid": os.getpid()}, fingerprints)
     os.write(reports, b"ready\n")
     with open(orders, "rb", buffering=0) as lines:
