@@ -6,7 +6,9 @@ NORNIR_POOLS_*         a default for the option of that name, e.g. NORNIR_POOLS_
 NORNIR_POOLS_PROGRESS  0: no progress bar while a terminal waits for a pool
 nornir_pools.toml      the same in the working folder, else in the user's configuration folder
 SCRATCH                where runs live if no folder is set
-SLURM_CPUS_PER_TASK    inside a job: how many CPUs it has
+SLURM_CPUS_PER_TASK    inside a job: how many CPUs it has; and SLURM_CPUS_ON_NODE
+OMP_NUM_THREADS        and MKL_…, OPENBLAS_…, NUMEXPR_NUM_THREADS, ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS: where they are
+                       not set, a task in another process gets them, with the CPUs that are its own (`cpus.py`)
 ====================== ==========================================================================================
 """
 
@@ -19,6 +21,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from .cpus import usable_cpus
 from .errors import OptionError
 
 __all__ = ["environment_options", "file_options", "limit_threads", "usable_cpus", "wants_progress"]
@@ -26,13 +29,6 @@ __all__ = ["environment_options", "file_options", "limit_threads", "usable_cpus"
 PREFIX = "NORNIR_POOLS_"
 PROGRESS = "NORNIR_POOLS_PROGRESS"  # is no option of a pool
 FILE_NAME = "nornir_pools.toml"
-
-
-def usable_cpus() -> int:
-    """How many CPUs this process may use: its affinity, and inside a job what the job has."""
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    in_job = os.environ.get("SLURM_CPUS_PER_TASK", "")
-    return min(count, int(in_job)) if in_job.isdigit() and int(in_job) else count
 
 
 def limit_threads(number: int | None) -> int | None:
