@@ -13,11 +13,7 @@ from pathlib import Path
 
 __all__ = ["THREAD_VARIABLES", "thread_counts", "usable_cpus"]
 
-_LIKE_OMP = (
-    "MKL_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-)  # these libraries go by OMP's if theirs is not set
+_LIKE_OMP = ("MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")  # without theirs, these libraries go by OMP's
 THREAD_VARIABLES = ("OMP_NUM_THREADS", *_LIKE_OMP, "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS")
 _OF_THE_JOB = ("SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE")
 
