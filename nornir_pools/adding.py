@@ -55,7 +55,8 @@ class Adding(futures.Executor):
         """Have a shell command run and return its task, whose value is the command's stdout and `returncode` its status.
 
         The keyword arguments are those of ``subprocess.run`` (``shell`` is True unless given). The command runs in the
-        working folder and environment of this moment. An exit status above 0 raises nothing unless ``check=True``.
+        working folder and environment of this moment; libraries in it are told how many CPUs are its own, by OMP_NUM_THREADS
+        and its like where these are not set. An exit status above 0 raises nothing unless ``check=True``.
         """
         from .command import check_arguments, run_command  # and with it subprocess and tempfile
 

@@ -55,7 +55,10 @@ def GetThreadPool(Poolname: str | None = None, num_threads: int | None = None) -
 
 
 def GetMultithreadingPool(Poolname: str | None = None, num_threads: int | None = None) -> ProcessPool:
-    """The pool of worker processes of that name."""
+    """The pool of worker processes of that name, made with `num_threads` of them (None: as many as this process may use CPUs).
+
+    Each worker's libraries are told its share of the CPUs (OMP_NUM_THREADS and its like, where they are not set).
+    """
     from .local.processes import ProcessPool
 
     name, count = Poolname or "Global multithreading pool", _limited(num_threads)

@@ -12,7 +12,6 @@ The life of a task, whatever the pool::
 
 from __future__ import annotations
 
-import enum
 import logging
 import threading
 import weakref
@@ -22,7 +21,10 @@ from typing import Any, TypeVar
 from . import outcome as outcomes
 from .adding import Adding, PoolView
 from .errors import OptionError, PoolClosedError, PoolError
+from .here import here
+from .kinds import PoolKind
 from .outcome import Outcome
+from .progress import Watch
 from .settings import usable_cpus
 from .task import Task
 from .tasks import Tasks, Unasked
@@ -35,23 +37,7 @@ _T = TypeVar("_T", bound=Task)
 WAITING_PER_WORKER = 32
 """`add_task` blocks while that many tasks for each worker wait: callers rely on it to bound their memory."""
 
-
-class _Here(threading.local):
-    """What the current thread is doing."""
-
-    pools: frozenset[PoolBase] = frozenset()  # that it works for
-    callbacks = 0  # that it is inside of
-
-
-here = _Here()
 _live: weakref.WeakSet[PoolBase] = weakref.WeakSet()
-
-
-class PoolKind(enum.Enum):
-    """What a pool's tasks run on; the lifecycle functions go by it."""
-
-    THREAD = "thread"
-    PROCESS = "process"
 
 
 def live_pools() -> list[PoolBase]:
@@ -76,6 +62,7 @@ class PoolBase(Adding):
         self._closed = False
         self._over = False  # closed, and waited for: nothing of it is left
         self._unfinished: dict[int, Task] = {}  # registered, and not over
+        self._added = 0  # all that were ever registered; guarded by _lock
         self._finishing: dict[int, Task] = {}  # their Futures are being completed: results are known, callbacks run
         self._tasks = Tasks(self)
         self._waiting: dict[int, Task] = {}  # not started; to take a task out of it is to own its completion
@@ -97,6 +84,10 @@ class PoolBase(Adding):
 
     def _count_waiting(self) -> int:
         return len(self._waiting)
+
+    def _waiting_for(self) -> str:
+        """What the waiting tasks wait for, if that is known."""
+        return ""
 
     # --- adding tasks
 
@@ -130,10 +121,13 @@ class PoolBase(Adding):
             if self._closed:
                 raise PoolClosedError(f"pool {self._name!r} was shut down; ask for it again by its name to get a new one")
             self._unfinished[task.task_id] = task
+            self._added += 1
         try:
             self._launch(task)
         except BaseException:
             self._unfinished.pop(task.task_id, None)
+            with self._lock:
+                self._added -= 1
             self._tell()
             raise
         return task
@@ -181,25 +175,31 @@ class PoolBase(Adding):
             with self._changed:
                 self._changed.notify_all()
 
-    def _wait_until(self, reached: Callable[[], bool], unfinished: int = 0) -> None:
-        """Block until that is so, which it cannot be while more tasks than `unfinished` are."""
+    def _wait_until(self, reached: Callable[[], bool], unfinished: int = 0, seconds: float | None = None) -> bool:
+        """Block until that is so, which it cannot be while more tasks than `unfinished` are; returns False after `seconds`."""
         with self._changed:
             self._waiters.append(unfinished + 1)
             self._told_below = max(self._waiters)
             try:
-                self._changed.wait_for(reached)
+                return self._changed.wait_for(reached, seconds)
             finally:
                 self._waiters.remove(unfinished + 1)
                 self._told_below = max(self._waiters, default=0)
 
     # --- waiting and closing
 
-    def wait_completion(self) -> None:
-        """Block until every task of the pool is done. Never raises a task's error: failures nobody asked about are logged."""
+    def wait_completion(self, *, check: bool = False) -> None:
+        """Block until every task of the pool is done. Never raises a task's error: failures nobody asked about are logged.
+
+        `check`: raises TasksFailedError with all of these instead, and commands whose exit status is not 0 are among them.
+        A terminal or notebook shows a progress bar after a second (NORNIR_POOLS_PROGRESS=0: none).
+        """
         if self in here.pools:
             raise PoolError(f"a task or callback of pool {self._name!r} called its wait_completion(): it would wait for itself")
-        self._wait_until(lambda: not self._unfinished and not self._finishing)
-        self._unasked.log(self._name)
+        with Watch(self) as watch:
+            while not self._wait_until(lambda: not self._unfinished and not self._finishing, seconds=watch.pause):
+                watch.look()
+        (self._unasked.check if check else self._unasked.log)(self._name)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Refuse new tasks, let those added finish (`cancel_futures`: cancel what waits), and free everything.

@@ -18,7 +18,7 @@
     ├── SpoolError (OSError)                the run's folder cannot be used
     ├── RunBusyError (RuntimeError)         another process holds the run
     ├── RunNotFoundError (LookupError)      there is no such run, or it was closed
-    ├── TasksFailedError (RuntimeError)     so many tasks have failed that the pool has stopped
+    ├── TasksFailedError (RuntimeError)     so many tasks have failed that the pool has stopped; or some have, when asked
     ├── PythonMismatchError (RuntimeError)  the job's Python is another version than the script's
     └── JobError (RuntimeError)             the job ended before the task did
         ├── JobTimeoutError                 time limit (not a TimeoutError: that means "not done yet")
@@ -164,13 +164,16 @@ class RunNotFoundError(PoolError, LookupError):
 
 
 class TasksFailedError(PoolError, RuntimeError):
-    """The pool has stopped, because its first tasks all failed alike (``stop_after``) or too many failed (``max_failures``).
+    """The pool has stopped, because its first tasks all failed alike (``stop_after``) or too many failed (``max_failures``);
+    or ``wait_completion(check=True)`` found failures that nobody had asked about.
 
-    The message says how the first of them failed; `failed` is how many did, `log` the path of the first one's log.
+    `failed` is how many tasks failed. In the first case the message says how the first of them did, and `log` is the path of
+    its log; in the second it groups them by cause, and `failures` has (name, cause) of each.
     """
 
     failed: int = 0
     log: str = ""
+    failures: tuple[tuple[str, str], ...] = ()
 
 
 class PythonMismatchError(PoolError, RuntimeError):

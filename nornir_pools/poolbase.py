@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from queue import SimpleQueue
 
 from . import outcome as outcomes
 from .base import PoolBase, PoolKind, here
+from .cpus import thread_counts, usable_cpus
 from .outcome import Outcome
 from .task import Task
 
@@ -26,6 +28,11 @@ class LocalThreadPoolBase(PoolBase):
         super().__init__(name, num_threads)
         self._queue: SimpleQueue[int | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
+        self._cpus_each = max(1, usable_cpus() // self.num_threads)
+
+    def _command_environment(self) -> dict[str, str]:
+        # Tasks in processes of their own run side by side: libraries in each of them are to leave CPUs to the others.
+        return {**os.environ, **thread_counts(self._cpus_each, os.environ)}
 
     def _perform(self, task: Task) -> Outcome:
         """Run the task's call in (or on behalf of) this thread. Must not raise."""

@@ -1,12 +1,15 @@
 """Settings: every environment variable and configuration file that the package reads, each read when it is used.
 
-==================== ==========================================================================================
-MAX_PYTHON_THREADS   most workers of a pool of this machine (`ApplyOSThreadLimit`)
-NORNIR_POOLS_*       a default for the option of that name, e.g. NORNIR_POOLS_EXECUTOR, NORNIR_POOLS_SLURM_PARTITION
-nornir_pools.toml    the same in the working folder, else in the user's configuration folder
-SCRATCH              where runs live if no folder is set
-SLURM_CPUS_PER_TASK  inside a job: how many CPUs it has
-==================== ==========================================================================================
+====================== ==========================================================================================
+MAX_PYTHON_THREADS     most workers of a pool of this machine (`ApplyOSThreadLimit`)
+NORNIR_POOLS_*         a default for the option of that name, e.g. NORNIR_POOLS_EXECUTOR, NORNIR_POOLS_SLURM_PARTITION
+NORNIR_POOLS_PROGRESS  0: no progress bar while a terminal waits for a pool
+nornir_pools.toml      the same in the working folder, else in the user's configuration folder
+SCRATCH                where runs live if no folder is set
+SLURM_CPUS_PER_TASK    inside a job: how many CPUs it has; and SLURM_CPUS_ON_NODE
+OMP_NUM_THREADS        and MKL_…, OPENBLAS_…, NUMEXPR_NUM_THREADS, ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS: where they are
+                       not set, a task in another process gets them, with the CPUs that are its own (`cpus.py`)
+====================== ==========================================================================================
 """
 
 from __future__ import annotations
@@ -18,19 +21,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from .cpus import usable_cpus
 from .errors import OptionError
 
-__all__ = ["environment_options", "file_options", "limit_threads", "usable_cpus"]
+__all__ = ["environment_options", "file_options", "limit_threads", "usable_cpus", "wants_progress"]
 
 PREFIX = "NORNIR_POOLS_"
+PROGRESS = "NORNIR_POOLS_PROGRESS"  # is no option of a pool
 FILE_NAME = "nornir_pools.toml"
-
-
-def usable_cpus() -> int:
-    """How many CPUs this process may use: its affinity, and inside a job what the job has."""
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    in_job = os.environ.get("SLURM_CPUS_PER_TASK", "")
-    return min(count, int(in_job)) if in_job.isdigit() and int(in_job) else count
 
 
 def limit_threads(number: int | None) -> int | None:
@@ -54,8 +52,13 @@ def environment_options() -> dict[str, tuple[Any, str]]:
     return {
         name[len(PREFIX) :].lower(): (_parse(text), f"the environment variable {name}")
         for name, text in os.environ.items()
-        if name.startswith(PREFIX)
+        if name.startswith(PREFIX) and name != PROGRESS
     }
+
+
+def wants_progress() -> bool:
+    """Whether the user has not said, with NORNIR_POOLS_PROGRESS, that waits are to show nothing."""
+    return os.environ.get(PROGRESS, "").lower() not in ("0", "false", "no", "off")
 
 
 def _parse(text: str) -> Any:

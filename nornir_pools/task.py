@@ -241,6 +241,7 @@ class CommandTask(Task):
         """
         error = self.exception()
         if self._returncode is not None:
+            self._pool._was_asked(self)
             return self._returncode
         if error is None:
             raise PoolError(f"command {self.name!r} of pool {self._pool.name!r} gave no exit status")
@@ -253,6 +254,8 @@ class CommandTask(Task):
 
     def _value_of(self, value: Any) -> str:
         self._returncode, self.stdoutdata, self.stderrdata = value
+        if self._returncode:
+            self._pool._unasked.note_status(self.task_id, self.name, self._returncode)
         return self.stdoutdata
 
     def _note_error(self, error: BaseException) -> None:

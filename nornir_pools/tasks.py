@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+import re
+import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from .errors import TasksFailedError
 from .task import Task
 
 if TYPE_CHECKING:
@@ -46,30 +49,71 @@ class Tasks:
 
 
 class Unasked:
-    """Failed tasks whose error nobody has looked at."""
+    """Failed tasks whose failure nobody has looked at; and how many have failed in all."""
 
     def __init__(self) -> None:
+        self.failed = 0
+        """How many tasks have failed, asked about or not; a command whose exit status is not 0 has."""
         self._failures: dict[int, tuple[str, str]] = {}  # task id -> (name, cause)
+        self._statuses: dict[int, tuple[str, str]] = {}  # the same for commands that ended with a status: that raises nothing
+        self._lock = threading.Lock()  # guards failed
 
     def note(self, task_id: int, name: str, error: BaseException) -> None:
         """A task has failed."""
         self._failures[task_id] = (name, _summary(error))
+        self._count()
+
+    def note_status(self, task_id: int, name: str, status: int) -> None:
+        """A command has ended with an exit status other than 0."""
+        self._statuses[task_id] = (name, f"exit status {status}")
+        self._count()
+
+    def _count(self) -> None:
+        with self._lock:
+            self.failed += 1
 
     def forget(self, task_id: int) -> None:
         """Somebody has asked."""
         if self._failures:
             self._failures.pop(task_id, None)
+        if self._statuses:
+            self._statuses.pop(task_id, None)
 
     def log(self, pool: str) -> None:
         """One warning about all of them, by cause; each is told once."""
-        causes: dict[str, list[str]] = {}
-        while self._failures:
-            _, (name, cause) = self._failures.popitem()
-            causes.setdefault(cause, []).append(name)
-        if causes:
-            lines = [f"{len(names)} × {cause} (tasks {_few(names)})" for cause, names in causes.items()]
-            count = sum(map(len, causes.values()))
-            logger.warning("pool %r: %d failed tasks nobody asked about:\n  %s", pool, count, "\n  ".join(lines[:10]))
+        failures = _emptied(self._failures)
+        self._statuses.clear()
+        if failures:
+            logger.warning("pool %r: %d failed tasks nobody asked about:\n  %s", pool, len(failures), _by_cause(failures))
+
+    def check(self, pool: str) -> None:
+        """Raise TasksFailedError with all of them, commands that ended with a status included; each is told once."""
+        failures = [*_emptied(self._failures), *_emptied(self._statuses)]
+        if failures:
+            count = f"{len(failures)} tasks have failed" if len(failures) > 1 else "a task has failed"
+            raise TasksFailedError(
+                f"pool {pool!r}: {count}:\n  {_by_cause(failures)}", failed=len(failures), failures=tuple(failures)
+            )
+
+
+def _emptied(failures: dict[int, tuple[str, str]]) -> list[tuple[str, str]]:
+    """What was in there, by the age of the tasks. (More may come in meanwhile.)"""
+    taken = []
+    while failures:
+        taken.append(failures.popitem())
+    return [failure for _, failure in sorted(taken)]
+
+
+def _by_cause(failures: Iterable[tuple[str, str]]) -> str:
+    """A line for each cause: how many, how the first of them failed, and which tasks."""
+    causes: dict[str, list[tuple[str, str]]] = {}
+    for name, cause in failures:
+        causes.setdefault(re.sub(r"\d+", "#", cause.replace(repr(name), "")), []).append((name, cause))
+    lines = []
+    for alike in causes.values():
+        same = "" if len({cause for _, cause in alike}) == 1 else "and alike; "
+        lines.append(f"{len(alike)} × {alike[0][1]} ({same}tasks {_few([name for name, _ in alike])})")
+    return "\n  ".join([*lines[:10], *([f"and {len(lines) - 10} other causes"] if len(lines) > 10 else [])])
 
 
 def _summary(error: BaseException) -> str:

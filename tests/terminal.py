@@ -24,6 +24,8 @@ class Terminal:
 
     def __init__(self, script: str, *options: str, **environment: str) -> None:
         self.text = ""
+        """What it has printed and was not seen yet."""
+        self.everything = ""
         self._master, slave = pty.openpty()
         Path("script.py").write_text(script)
         self.process = subprocess.Popen(
@@ -72,7 +74,9 @@ class Terminal:
             return False
         with contextlib.suppress(OSError):  # EIO: nobody has the terminal open any more
             data = os.read(self._master, 65536)
-            self.text += data.decode("utf-8", "replace").replace("\r\n", "\n")
+            text = data.decode("utf-8", "replace").replace("\r\n", "\n")
+            self.text += text
+            self.everything += text
             return bool(data)
         return False
 

@@ -16,6 +16,7 @@ from .. import message
 from .. import outcome as outcomes
 from ..base import live_pools
 from ..errors import SpoolError
+from ..here import here
 from .context import Surroundings
 from .environment import is_environments
 from .folder import FULL, PASSING
@@ -41,14 +42,14 @@ class Report(NamedTuple):
 class Child:
     """The process that runs the tasks, seen from the supervisor."""
 
-    def __init__(self, spool: Spool, worker: str, facts: dict[str, Any], fingerprints: dict[str, str]) -> None:
+    def __init__(self, spool: Spool, worker: str, facts: dict[str, Any], fingerprints: dict[str, str], threads: int) -> None:
         orders, self._orders = os.pipe()
         self._reports, reports = os.pipe()
         sys.stdout.flush()
         sys.stderr.flush()
         self.pid = os.fork()
         if self.pid == 0:
-            self._be_child(spool, worker, facts, fingerprints, orders, reports)
+            self._be_child(spool, worker, facts, fingerprints, threads, orders, reports)
         os.close(orders)
         os.close(reports)
         with contextlib.suppress(OSError):
@@ -121,12 +122,19 @@ class Child:
 
 
 def _run_tasks(
-    spool: Spool, worker: str, facts: dict[str, Any], fingerprints: dict[str, str], orders: int, reports: int
+    spool: Spool,
+    worker: str,
+    facts: dict[str, Any],
+    fingerprints: dict[str, str],
+    threads: int,
+    orders: int,
+    reports: int,
 ) -> None:
     """Run one task for each name that comes in through `orders`; answer with the path of its outcome through `reports`."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
-    runner = _Runner(spool, worker, {**facts, "pid": os.getpid()}, fingerprints)
+    here.job = True
+    runner = _Runner(spool, worker, {**facts, "pid": os.getpid()}, Surroundings(fingerprints, threads))
     os.write(reports, b"ready\n")
     with open(orders, "rb", buffering=0) as lines:
         while order := lines.readline():
@@ -137,11 +145,11 @@ def _run_tasks(
 
 
 class _Runner:
-    def __init__(self, spool: Spool, worker: str, facts: dict[str, Any], fingerprints: dict[str, str]) -> None:
+    def __init__(self, spool: Spool, worker: str, facts: dict[str, Any], surroundings: Surroundings) -> None:
         self._spool = spool
         self._worker = worker
         self._facts = facts
-        self._surroundings = Surroundings(fingerprints)
+        self._surroundings = surroundings
         self._store = SharedStore(spool, worker)
         self._contexts: dict[str, dict[str, Any]] = {}
         self._func: Callable[..., Any] | None = None  # of the current task, once it is there

@@ -16,6 +16,8 @@ import sysconfig
 from collections.abc import Mapping
 from typing import Any
 
+from ..cpus import thread_counts
+
 __all__ = ["ContextReader", "Surroundings", "current_umask", "fingerprints", "for_submission"]
 
 # Variables that belong to a job and its node; inside a job they must not come from the script that submitted it.
@@ -89,7 +91,9 @@ def current_umask() -> int:
 class Surroundings:
     """In a worker: puts a context in place before each task, whatever the task before has left."""
 
-    def __init__(self, fingerprints_of_script: Mapping[str, str]) -> None:
+    def __init__(self, fingerprints_of_script: Mapping[str, str], threads: int) -> None:
+        """`threads`: how many the libraries of a task may start, where the user has not said it."""
+        self._threads = threads
         self._job = dict(os.environ)
         self._path = list(sys.path)
         # What differs from the script's environment was set by the job: by the scheduler, the site or the setup lines.
@@ -115,8 +119,9 @@ class Surroundings:
         environment.update(
             (name, value) for name, value in changes.items() if name not in self._jobs_own and not _is_jobs_own(name)
         )
+        given = {name: value for name, value in environment.items() if value is not None}
         os.environ.clear()
-        os.environ.update({name: value for name, value in environment.items() if value is not None})
+        os.environ.update({**given, **thread_counts(self._threads, given)})
         self._entered = changes, _raw_environment()
 
     def leave(self) -> None:

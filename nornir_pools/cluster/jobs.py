@@ -41,6 +41,8 @@ class Job:
     """Since when the scheduler says that it is over, or does not know it."""
     state: str = ""
     """What the scheduler said last."""
+    reason: str = ""
+    """What it said that the job waits for."""
     requeued: bool = False
     """The scheduler has stopped it and would start it again."""
     asked: bool = False

@@ -9,6 +9,7 @@ import os
 import shutil
 import threading
 import time
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -201,6 +202,7 @@ class ClusterPool(PoolBase):
         task = kind(self, past.name, _sent, (past.command,), {})
         task._take_call()
         self._unfinished[task.task_id] = task
+        self._added += 1
         return task
 
     def _outcome_of(self, past: PastTask) -> outcomes.Outcome | None:
@@ -231,6 +233,11 @@ class ClusterPool(PoolBase):
     def _count_waiting(self) -> int:
         busy = self._run.watcher.supply.busy_workers if self._run else 0
         return max(0, len(self._unfinished) - busy)
+
+    def _waiting_for(self) -> str:
+        jobs = list(self._run.watcher.supply.jobs.values()) if self._run else []
+        reasons = Counter(job.reason for job in jobs if job.live and not job.up and job.reason)
+        return reasons.most_common(1)[0][0] if reasons else ""
 
     def _close(self, wait: bool) -> None:
         if self._run is not None:

@@ -43,6 +43,7 @@ __all__ = [
     "error_class",
     "find_by_name",
     "is_available",
+    "is_hopeless",
     "is_over",
     "is_requeued",
     "job_end",
@@ -150,15 +151,16 @@ def run(
 def states(environment: Mapping[str, str]) -> dict[str, str]:
     """The state of each of this user's jobs that the controller still knows, array elements one by one.
 
-    A job that waits for what will not come has the reason behind its state, as in "PENDING PartitionTimeLimit".
+    A job that waits has the reason behind its state, if there is one yet, as in "PENDING Resources".
     """
     output = run(["squeue", "-h", "-r", "-t", "all", "-u", str(os.geteuid()), "-o", "%i|%T|%r"], environment)
     rows = [line.strip().split("|", 2) for line in output.splitlines() if line.count("|") >= 2]
-    return {job: f"{state} {reason}" if _is_hopeless(state, reason) else state for job, state, reason in rows}
+    return {job: f"{state} {reason}" if state == "PENDING" and reason != "None" else state for job, state, reason in rows}
 
 
-def _is_hopeless(state: str, reason: str) -> bool:
-    return state == "PENDING" and (reason in _HOPELESS or "PerJob" in reason)
+def is_hopeless(reason: str) -> bool:
+    """Whether a job that waits for this will wait for ever."""
+    return reason in _HOPELESS or "PerJob" in reason
 
 
 def find_by_name(name: str, environment: Mapping[str, str]) -> str | None:

@@ -193,8 +193,8 @@ class Supply:
         for job in list(self.jobs.values()):
             state, _, reason = states[job.id].partition(" ") if job.id in states else (None, "", "")
             if state is not None:
-                job.state = state
-            if reason and job.live:
+                job.state, job.reason = state, reason
+            if slurm.is_hopeless(reason) and job.live:
                 hopeless[job.id] = reason
                 job.unneeded = True
             if (state is not None and slurm.is_over(state)) or (state is None and asked - job.submitted > UNSEEN):

@@ -27,6 +27,7 @@ from typing import Any
 
 from .. import message
 from .. import outcome as outcomes
+from ..cpus import usable_cpus
 from ..deaths import death_error, oom_kills, process_born
 from ..errors import WorkerDiedError, WorkerOutOfMemoryError
 from .child import Child, Report
@@ -64,6 +65,7 @@ class Worker:
         self._words = 0
         self._child: Child | None = None
         self._fingerprints: dict[str, str] = {}
+        self._threads = 1  # that a task may have
         self._answered: set[str] = set()  # claims that were left standing, for the pool to decide upon
         self._longest = 0.0  # seconds that the longest task so far has taken, here or elsewhere
         self._end: float | None = None  # of the job, in seconds since the epoch, once it is known
@@ -74,6 +76,8 @@ class Worker:
         """Run tasks until there is nothing more to do."""
         run = json.loads(self.spool.read("run.json"))
         self._fingerprints = run["environment"]
+        # Where there is no scheduler to divide it, the machine is shared by as many workers as there may be.
+        self._threads = max(1, usable_cpus() // (run["num_threads"] if run["executor"] == "local" else 1))
         self.spool.make_folder(f"claimed/{self.name}")
         mine = "{}.{}".format(*sys.version_info)
         if run["format"] != FORMAT or run["python"] != mine:
@@ -190,7 +194,7 @@ class Worker:
     def _start_child(self, task: str) -> Child:
         """A new child, ready for the task; where there can be none, the task is for another node."""
         try:
-            self._child = child = Child(self.spool, self.name, self.facts, self._fingerprints)
+            self._child = child = Child(self.spool, self.name, self.facts, self._fingerprints, self._threads)
         except OSError as error:  # no more processes, no memory
             sys.stderr.write(f"no process can be started for tasks: {error}\n")
         else:

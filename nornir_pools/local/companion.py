@@ -58,7 +58,7 @@ def _pipe_of_tickets() -> tuple[Connection | None, Connection | None]:
 class Companion:
     """One worker process. All but `take_back` is called by the thread it belongs to."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, environment: dict[str, str]) -> None:
         ours, theirs = _context.Pipe()
         tickets, self._tickets = _pipe_of_tickets()
         self._channel = Channel(ours)
@@ -69,7 +69,7 @@ class Companion:
         self._number = 0
         self.answered = 0
         self.process = _context.Process(
-            target=process_worker.work, args=(theirs, tickets, dict(os.environ), os.getcwd()), name=name, daemon=False
+            target=process_worker.work, args=(theirs, tickets, environment, os.getcwd()), name=name, daemon=False
         )
         _starting.worker = True
         try:

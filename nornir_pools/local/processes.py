@@ -150,7 +150,7 @@ class ProcessPool(LocalThreadPoolBase):
         me = threading.get_ident()
         companion = self._companions.get(me)
         if companion is None or not companion.alive:
-            companion = self._companions[me] = Companion(f"{self._name}-worker")
+            companion = self._companions[me] = Companion(f"{self._name}-worker", self._command_environment())
         return companion
 
     def _cannot_start(self, task: Task, error: Exception) -> WorkerDiedError:

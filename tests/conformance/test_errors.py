@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import traceback
 from pathlib import Path
 
@@ -192,3 +193,33 @@ def test_a_failure_nobody_asks_about_is_logged_once(pool: PoolBase, caplog: pyte
     assert "3 failed tasks nobody asked about" in warnings[0]
     assert "3 × ValueError: lost marker" in warnings[0]
     assert "asked marker" not in warnings[0]
+
+
+def test_checking_raises_one_error_with_all_failures_nobody_asked_about(
+    pool: PoolBase, caplog: pytest.LogCaptureFixture
+) -> None:
+    pool.wait_completion(check=True)
+    for name in ("first", "second"):
+        pool.add_task(name, functions.fail, ValueError, f"no tile {name == 'second':d}")
+    pool.add_process("command", "exit 3")
+    pool.add_task("good", functions.add, 1)
+    assert pool.add_task("asked", functions.fail).exception(50) is not None
+    assert pool.add_process("also asked", "exit 4").returncode == 4
+    with pytest.raises(pools.TasksFailedError) as info:
+        pool.with_options(mem_gb=1).wait_completion(check=True)
+    assert info.value.failed == 3
+    assert info.value.failures == (
+        ("first", "ValueError: no tile 0"),
+        ("second", "ValueError: no tile 1"),
+        ("command", "exit status 3"),
+    )
+    assert "2 × ValueError: no tile 0 (and alike; tasks 'first', 'second')\n  1 × exit status 3 (tasks 'command')" in str(
+        info.value
+    )
+    assert pickle.loads(pickle.dumps(info.value)).failures == info.value.failures
+    pool.wait_completion(check=True)  # each is told once
+    pool.add_task("later", functions.fail)
+    with pytest.raises(pools.TasksFailedError, match="a task has failed:\n  1 × ValueError"):
+        pool.wait_completion(check=True)
+    pool.shutdown()
+    assert not [record for record in caplog.records if "nobody asked" in record.getMessage()]

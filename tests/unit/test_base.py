@@ -162,10 +162,28 @@ def test_wait_completion_raises_no_error_of_a_task_and_logs_it_once(caplog: pyte
     (record,) = caplog.records
     text = record.getMessage()
     assert "pool 't': 7 failed tasks nobody asked about" in text
-    assert "5 × ValueError: same reason" in text
-    assert "and 2 more" in text
+    assert "5 × ValueError: same reason (tasks 'bad0', 'bad1', 'bad2' and 2 more)" in text
     assert "1 × OSError: another (" in text
     assert "NoTextError" in text
+
+
+def test_failures_that_differ_in_numbers_and_names_have_one_cause(caplog: pytest.LogCaptureFixture) -> None:
+    pool = pools.GetSerialPool("s")
+    for number in range(30):
+        pool.add_task(f"tile {number}", functions.fail, OSError, f"task 'tile {number}': its job 7_{number} was lost")
+        pool.add_task("other", functions.fail, ValueError, "x" * number)
+    pool.wait_completion()
+    (record,) = caplog.records
+    assert "30 × OSError: task 'tile 0': its job 7_0 was lost (and alike; tasks 'tile 0'," in record.getMessage()
+    assert record.getMessage().count("\n") == 11
+    assert record.getMessage().endswith("\n  and 21 other causes")
+
+
+def test_failed_commands_do_not_gather_in_a_pool_that_is_not_checked() -> None:
+    pool = pools.GetProcessPool("c", 1)
+    pool.add_process("c", "exit 1")
+    pool.wait_completion()
+    pool.wait_completion(check=True)
 
 
 def test_failure_that_was_asked_about_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:

@@ -98,7 +98,7 @@ def enter(worker: Surroundings, **changes: Any) -> None:
 
 
 def test_task_finds_its_context_whatever_the_one_before_has_left(tmp_path: Path) -> None:
-    worker = Surroundings(fingerprints(os.environ))
+    worker = Surroundings(fingerprints(os.environ), 1)
     os.environ["LEFT"] = "behind"
     os.environ.pop("PATH")
     os.umask(0o077)
@@ -121,7 +121,7 @@ def test_job_has_the_last_word_where_it_has_one() -> None:
     script = fingerprints(os.environ)
     os.environ["OF_THE_SITE"] = "site"
     os.environ["SLURM_JOB_ID"] = "7"
-    worker = Surroundings(script)
+    worker = Surroundings(script, 1)
     changes = {"OF_THE_SITE": "script", "SLURM_JOB_ID": None, "TMPDIR": "script", "OTHER": "script"}
     enter(worker, environment=changes)
     assert (os.environ["OF_THE_SITE"], os.environ["SLURM_JOB_ID"], os.environ["OTHER"]) == ("site", "7", "script")
@@ -130,7 +130,7 @@ def test_job_has_the_last_word_where_it_has_one() -> None:
 
 def test_jobs_own_python_stands_where_the_scripts_stood() -> None:
     sys.path[:] = ["/job/lib", "/job/site"]
-    worker = Surroundings({})
+    worker = Surroundings({}, 1)
     enter(worker, path=["/before", None, None, "/after"])
     assert sys.path == ["/before", "/job/lib", "/job/site", "/after"]
     enter(worker, path=["/job/site", "/only"])
@@ -139,7 +139,7 @@ def test_jobs_own_python_stands_where_the_scripts_stood() -> None:
 
 def test_folder_that_cannot_be_entered_is_an_error() -> None:
     with pytest.raises(FileNotFoundError):
-        enter(Surroundings({}), cwd="/no/such/folder")
+        enter(Surroundings({}, 1), cwd="/no/such/folder")
 
 
 def test_closed_streams_do_not_harm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -147,4 +147,4 @@ def test_closed_streams_do_not_harm(monkeypatch: pytest.MonkeyPatch, tmp_path: P
         pass
     monkeypatch.setattr(sys, "stdout", closed)
     monkeypatch.setattr(sys, "stderr", closed)
-    Surroundings({}).leave()
+    Surroundings({}, 1).leave()

@@ -130,7 +130,7 @@ def test_worker_outlives_exit_and_interrupt_of_a_task() -> None:
 
 def test_threads_that_wait_for_one_worker_see_how_it_ended() -> None:
     for _ in range(10):
-        companion = Companion("killed")
+        companion = Companion("killed", dict(os.environ))
         barrier = threading.Barrier(4)
 
         def wait(companion: Companion = companion, barrier: threading.Barrier = barrier) -> None:
@@ -232,7 +232,7 @@ def test_short_tasks_behind_a_long_one_of_their_group_are_taken_back(tmp_path: P
 
 def test_a_worker_that_has_begun_nothing_keeps_one_task() -> None:
     pool = pools.GetMultithreadingPool("p", 1)
-    companion = Companion("alone")
+    companion = Companion("alone", dict(os.environ))
     os.kill(companion.process.pid, signal.SIGSTOP)  # it begins nothing while tasks are taken back
     tasks = [pools.Task(pool, str(i), functions.add, (i,), {}) for i in range(4)]
     companion.send([(task, dump_call(task)) for task in tasks])

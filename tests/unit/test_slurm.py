@@ -106,7 +106,7 @@ def test_any_other_state_counts_as_alive_and_stands_for_nothing(state: str) -> N
 
 def test_states_are_those_of_this_users_jobs_one_by_one(stand_in: StandIn, tmp_path: Path) -> None:
     environment = stand_in("squeue", "echo 'banner'; echo '12_0|RUNNING|None'; echo ' 12_1|PENDING|Priority '")
-    assert slurm.states(environment) == {"12_0": "RUNNING", "12_1": "PENDING"}
+    assert slurm.states(environment) == {"12_0": "RUNNING", "12_1": "PENDING Priority"}
     assert f"-u {os.geteuid()}" in (tmp_path / "squeue.calls").read_text()
 
 
@@ -119,8 +119,10 @@ def test_ids_of_any_form_are_taken_as_they_come(stand_in: StandIn) -> None:
 
 @pytest.mark.parametrize("reason", ["PartitionTimeLimit", "QOSMaxWallDurationPerJobLimit", "InvalidAccount"])
 def test_a_job_that_will_never_start_is_told_from_one_that_waits(stand_in: StandIn, reason: str) -> None:
-    environment = stand_in("squeue", f"echo '1_0|PENDING|{reason}'; echo '1_1|PENDING|Resources'; echo '1_2|RUNNING|None'")
-    assert slurm.states(environment) == {"1_0": f"PENDING {reason}", "1_1": "PENDING", "1_2": "RUNNING"}
+    lines = (f"1_0|PENDING|{reason}", "1_1|PENDING|Resources", "1_2|PENDING|None", "1_3|RUNNING|None")
+    states = slurm.states(stand_in("squeue", "; ".join(f"echo '{line}'" for line in lines)))
+    assert states == {"1_0": f"PENDING {reason}", "1_1": "PENDING Resources", "1_2": "PENDING", "1_3": "RUNNING"}
+    assert [slurm.is_hopeless(state.partition(" ")[2]) for state in states.values()] == [True, False, False, False]
 
 
 def test_job_is_found_by_its_name_and_the_newest_counts(stand_in: StandIn) -> None:
