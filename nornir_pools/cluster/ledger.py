@@ -155,7 +155,7 @@ class Ledger:
             if entry.group is group and self._spool.withdraw(group.number, entry.file) and (task := self.take(number)):
                 try:
                     self._note_given_up(number, error)
-                    self._spool.drop(group.number, entry.file)
+                    self._spool.drop(group.number, entry.file, failed=True)
                 finally:
                     self._finish(task, outcomes.failure(error, task.name))
                 most = None if most is None else most - 1

@@ -22,6 +22,7 @@ from ..outcome import Outcome
 from ..task import CommandTask, Task
 from .failures import Failures
 from .folder import FULL, PASSING
+from .history import told
 from .jobs import Group
 from .lag import Lag
 from .launching import Launcher
@@ -257,7 +258,7 @@ class Watcher:
         else:  # an earlier try, given up for dead, has made it after all
             self._spool.withdraw(entry.group.number, entry.file)
             self._spool.drop(entry.group.number, entry.file)
-        record = {"t": "done", "n": number, "outcome": name, "ok": facts["ok"], **self._spool.keep(name, data)}
+        record = {"t": "done", "n": number, "outcome": name, **told(facts), **self._spool.keep(name, data)}
         self._accepted[number] = outcome, record
         job = self.supply.jobs.get(facts["job"])
         if job is not None:
