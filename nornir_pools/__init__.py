@@ -69,6 +69,7 @@ from .errors import (
     WorkerDiedError,
     WorkerOutOfMemoryError,
 )
+from .looking import clean, look
 from .task import CommandTask, Task
 
 __all__ = [
@@ -130,7 +131,9 @@ __all__ = [
     "_pool_kind",
     "as_completed",
     "attach",
+    "clean",
     "dictKnownPools",
+    "look",
     "runs",
     "wait",
 ]

@@ -38,11 +38,14 @@ TIERS: tuple[tuple[str, ...], ...] = (
     ("cluster.packs",),
     ("cluster.spool",),
     ("cluster.shared", "cluster.history", "cluster.places"),
-    ("cluster.child",),
+    ("cluster.views",),
+    ("cluster.reading",),
+    ("cluster.child", "cluster.clearing"),
     ("cluster.doubt", "cluster.offers"),
     ("cluster.worker",),
     ("cluster.launching",),
     ("cluster.launcher",),
+    ("cluster.plan", "cluster.choosing"),
     ("cluster.ledger", "cluster.obituary", "cluster.retries"),
     ("cluster.endings", "cluster.refusals"),
     ("cluster.submissions", "cluster.audit"),
@@ -51,7 +54,7 @@ TIERS: tuple[tuple[str, ...], ...] = (
     ("cluster.run",),
     ("cluster.pool",),
     ("registry",),
-    ("api", "attaching"),
+    ("api", "attaching", "looking"),
     ("",),  # the package itself
 )
 TOP = ("demo", "cli", "__main__")  # programs: above everything, in no order of their own
@@ -240,7 +243,17 @@ def test_no_path_of_one_machine_is_mentioned() -> None:
 
 
 def test_import_loads_nothing_heavy() -> None:
-    heavy = ("submitit", "numpy", "rich", "cloudpickle", "asyncio", "platformdirs", "filelock", "nornir_pools.cluster.launcher")
+    heavy = (
+        "submitit",
+        "numpy",
+        "rich",
+        "cloudpickle",
+        "typer",
+        "asyncio",
+        "platformdirs",
+        "filelock",
+        "nornir_pools.cluster.launcher",
+    )
     program = f"import sys, nornir_pools; print([name for name in {heavy!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

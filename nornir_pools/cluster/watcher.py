@@ -264,7 +264,7 @@ class Watcher:
         if job is not None:
             job.idle = False
             job.finished += 1
-        if not facts["ok"] and facts["log"]:
+        if (not facts["ok"] or facts.get("status")) and facts["log"]:
             self._failed_logs.add(facts["log"].rpartition("/")[2])
         group = entry.group
         group.fruitless = 0
