@@ -69,7 +69,7 @@ from .errors import (
     WorkerDiedError,
     WorkerOutOfMemoryError,
 )
-from .looking import clean, look
+from .looking import cancel, clean, look, recorded_call, retry
 from .task import CommandTask, Task
 
 __all__ = [
@@ -131,9 +131,12 @@ __all__ = [
     "_pool_kind",
     "as_completed",
     "attach",
+    "cancel",
     "clean",
     "dictKnownPools",
     "look",
+    "recorded_call",
+    "retry",
     "runs",
     "wait",
 ]

@@ -11,7 +11,7 @@ import typer
 
 import nornir_pools as pools
 
-from . import clearing, looks, runs
+from . import acting, clearing, efficiency, looks, reasons, runs
 from .output import say
 
 __all__ = ["app", "main"]
@@ -41,9 +41,8 @@ def _common(
     pass
 
 
-runs.add_to(app)
-looks.add_to(app)
-clearing.add_to(app)
+for part in (runs, looks, reasons, acting, efficiency, clearing):
+    part.add_to(app)
 
 
 @app.command(

@@ -21,7 +21,7 @@ from .taskfile import Line, read_lines
 if TYPE_CHECKING:
     from nornir_pools.cluster.pool import ClusterPool
 
-__all__ = ["add_to", "finish"]
+__all__ = ["add_to", "finish", "interrupted"]
 
 _LIST = "tasks.txt"  # the copy of the task list in the run's folder
 _SHOWN = 20  # failed commands that are listed at the end
@@ -101,7 +101,7 @@ def _work(
                 started(pool.folder / "run.log")
             pool.wait_completion()
         except KeyboardInterrupt:
-            return _interrupted(pool)
+            return interrupted(pool)
     return finish(pool, json=json)
 
 
@@ -114,7 +114,8 @@ def _begin(pool: ClusterPool, count: int, content: bytes) -> None:
     complain(f"run {pool.folder.name}: {count} commands, {'SLURM jobs' if pool.executor == 'slurm' else 'on this machine'}")
 
 
-def _interrupted(pool: ClusterPool) -> int:
+def interrupted(pool: ClusterPool) -> int:
+    """Ctrl-C: end the jobs, and tell what was done; returns the exit status."""
     complain("interrupted: ending its jobs …")
     pool.abandon()
     if pool.folder is not None:

@@ -8,7 +8,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ from .places import runs_folder
 from .spool import Spool, task_attempt, task_name, task_number
 
 if TYPE_CHECKING:
+    from .jobs import Group
     from .plan import Plan
     from .run import Run  # submitit: 70 ms
 
@@ -135,6 +136,11 @@ class ClusterPool(PoolBase):
         header = {"name": task.name, "context": run.context(self._context.read())}
         parts = message.pack(header, dump_call(task, run.store.argument), run.share_buffer)
         self._warn_of_size(task, sum(map(len, parts)))
+        self._publish(run, task, group, parts)
+        if failures.error is not None and self._withdraw(task):  # the pool has stopped meanwhile
+            failures.check()
+
+    def _publish(self, run: Run, task: Task, group: Group, parts: Sequence[message.Buffer]) -> None:
         number = next(self._numbers)
         self._places[task.task_id] = number
         # Registered and journalled before it can be claimed: an outcome finds its task.
@@ -146,8 +152,6 @@ class ClusterPool(PoolBase):
                 run.spool.withdraw(group.number, task_name(number))
             run.watcher.ledger.cancel(number)
             raise
-        if failures.error is not None and self._withdraw(task):  # the pool has stopped meanwhile
-            failures.check()
 
     def _warn_of_size(self, task: Task, size: int) -> None:
         if size >= _LARGE_CALL and not self._told_size:

@@ -29,6 +29,7 @@ import json
 import os
 import re
 import shutil
+import uuid
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,20 @@ class Spool(Packs):
         if failed:
             self._keep_failed(f"todo/{group}/{_ASIDE}{task}", task)
         self.remove(f"todo/{group}/{_ASIDE}{task}")
+
+    def adopt_shared(self, other: Spool) -> None:
+        """Have all that tasks of another run use: by links, or where there are none by copies."""
+        for name in other.names("shared"):
+            try:
+                os.link(f"shared/{name}", f"shared/{name}", src_dir_fd=other.fd, dst_dir_fd=self._fd, follow_symlinks=False)
+            except FileExistsError:
+                continue
+            except OSError:
+                self.write(f"shared/{name}", [other.read(f"shared/{name}")], "pool")
+
+    def request(self, word: str, facts: dict[str, Any]) -> None:
+        """Ask the holder of the run for something, among what workers tell it."""
+        self.say(f"request-{uuid.uuid4().hex}", 1, word, facts)
 
     def withdrawn(self, group: int) -> list[str]:
         """The calls that lie aside."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import Counter
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from ..deaths import is_alive
 from ..errors import RunNotFoundError, SpoolError
 from . import slurm
 from .places import RunInfo
+from .queue import Queued, ask_queue
 
 __all__ = ["JobView", "RunView", "TaskView"]
 
@@ -145,6 +147,22 @@ class RunView:
                 f"whether jobs of run {self.info.name} are alive is not known: SLURM does not answer ({error})"
             ) from error
         return sorted(job for job in ids if job in states and not slurm.is_over(states[job]))
+
+    def signal(self, job: str, number: int) -> None:
+        """Send a signal to a local job's process, if it is alive."""
+        if job in self._live_processes():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._processes[job][0], number)
+
+    def queue(self) -> dict[str, Queued]:
+        """What SLURM says of each job of the run. Raises SpoolError if it does not answer; nothing of local jobs."""
+        if self.executor == "local":
+            return {}
+        try:
+            known = ask_queue(os.environ)
+        except slurm.SlurmError as error:
+            raise SpoolError(f"SLURM does not answer: {error}") from error
+        return {job.id: known[job.id] for job in self.jobs if job.id in known}
 
     def _live_processes(self) -> list[str]:
         if self.host != os.uname().nodename:

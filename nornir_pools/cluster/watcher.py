@@ -20,6 +20,7 @@ from .. import outcome as outcomes
 from ..errors import PoolClosedError, PoolError, RunBusyError, SpoolError
 from ..outcome import Outcome
 from ..task import CommandTask, Task
+from .cancelling import carry_out
 from .failures import Failures
 from .folder import FULL, PASSING
 from .history import told
@@ -225,6 +226,9 @@ class Watcher:
         facts = json.loads(self._read(name))
         facts["log"] = self._spool.log_path_of(facts)
         word = name.rpartition(".")[2]
+        if word == "cancel":
+            carry_out(facts["tasks"], self._spool, self.ledger, self.supply)
+            return
         self.supply.take_word(word, facts)
         self._spool.note(t=word, **{name: facts.get(name) for name in _JOURNALLED})
 
