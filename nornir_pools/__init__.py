@@ -69,6 +69,7 @@ from .errors import (
     WorkerDiedError,
     WorkerOutOfMemoryError,
 )
+from .looking import cancel, clean, look, recorded_call, retry
 from .task import CommandTask, Task
 
 __all__ = [
@@ -130,7 +131,12 @@ __all__ = [
     "_pool_kind",
     "as_completed",
     "attach",
+    "cancel",
+    "clean",
     "dictKnownPools",
+    "look",
+    "recorded_call",
+    "retry",
     "runs",
     "wait",
 ]

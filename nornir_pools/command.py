@@ -13,7 +13,7 @@ from typing import IO, Any
 
 from .errors import CommandError, CommandStartError
 
-__all__ = ["check_arguments", "end_commands", "run_command"]
+__all__ = ["check_arguments", "end_commands", "run_command", "take_peak"]
 
 _ACCEPTED = frozenset(
     {
@@ -48,6 +48,7 @@ _ACCEPTED = frozenset(
 _groups: set[int] = set()  # the process groups of the commands that run now in this process
 _groups_lock = threading.Lock()  # guards _groups against a command that starts while all are being ended
 _LONGEST_ARGUMENT = 100_000  # bytes
+_peak = 0  # bytes: see `take_peak`
 
 
 def check_arguments(command: Any, options: Mapping[str, Any]) -> None:
@@ -121,6 +122,27 @@ def end_commands() -> None:
                 os.killpg(group, signal.SIGKILL)
 
 
+def take_peak() -> int:
+    """The most bytes of memory that one of the commands has used that have ended here since the last call."""
+    global _peak
+    peak, _peak = _peak, 0
+    return peak
+
+
+class _Process(subprocess.Popen[bytes]):
+    """Notes what a command has used: the system tells that once, to whoever waits for it."""
+
+    def _try_wait(self, wait_flags: int) -> tuple[int, int]:
+        global _peak
+        try:
+            pid, status, used = os.wait4(self.pid, wait_flags)
+        except ChildProcessError:  # somebody else has waited for it
+            return self.pid, 0
+        if pid == self.pid:
+            _peak = max(_peak, used.ru_maxrss * 1024)
+        return pid, status
+
+
 @contextlib.contextmanager
 def _output_files(text: str | bytes | None, encoding: str) -> Iterator[tuple[IO[bytes] | int, IO[bytes], IO[bytes]]]:
     with contextlib.ExitStack() as stack:
@@ -161,7 +183,7 @@ def _file_without_name() -> IO[bytes]:
 def _start(command: Any, **options: Any) -> subprocess.Popen[bytes]:
     if os.name != "posix":  # pragma: no cover - Windows has no process groups of this kind
         return subprocess.Popen(command, **options)
-    process = subprocess.Popen(command, start_new_session=True, **options)
+    process = _Process(command, start_new_session=True, **options)
     with _groups_lock:
         _groups.add(process.pid)
     return process

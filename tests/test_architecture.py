@@ -33,16 +33,19 @@ TIERS: tuple[tuple[str, ...], ...] = (
     ("local.processes", "local.commands", "local.threads", "local.serial"),
     ("local.machine",),
     ("cluster", "cluster.folder", "cluster.signals", "cluster.context", "cluster.slurm", "cluster.jobs", "cluster.talker"),
-    ("cluster.failures", "cluster.environment", "cluster.nodelists", "cluster.nodes", "cluster.lag"),
-    ("cluster.journal", "cluster.lease", "cluster.answers", "cluster.names"),
+    ("cluster.failures", "cluster.environment", "cluster.measures", "cluster.nodelists", "cluster.nodes", "cluster.lag"),
+    ("cluster.journal", "cluster.lease", "cluster.answers", "cluster.names", "cluster.queue"),
     ("cluster.packs",),
     ("cluster.spool",),
     ("cluster.shared", "cluster.history", "cluster.places"),
-    ("cluster.child",),
+    ("cluster.views",),
+    ("cluster.reading",),
+    ("cluster.child", "cluster.clearing", "cluster.cancelling"),
     ("cluster.doubt", "cluster.offers"),
     ("cluster.worker",),
     ("cluster.launching",),
     ("cluster.launcher",),
+    ("cluster.plan", "cluster.choosing"),
     ("cluster.ledger", "cluster.obituary", "cluster.retries"),
     ("cluster.endings", "cluster.refusals"),
     ("cluster.submissions", "cluster.audit"),
@@ -50,8 +53,9 @@ TIERS: tuple[tuple[str, ...], ...] = (
     ("cluster.watcher",),
     ("cluster.run",),
     ("cluster.pool",),
+    ("cluster.again",),
     ("registry",),
-    ("api", "attaching"),
+    ("api", "attaching", "looking"),
     ("",),  # the package itself
 )
 TOP = ("demo", "cli", "__main__")  # programs: above everything, in no order of their own
@@ -240,7 +244,17 @@ def test_no_path_of_one_machine_is_mentioned() -> None:
 
 
 def test_import_loads_nothing_heavy() -> None:
-    heavy = ("submitit", "numpy", "rich", "cloudpickle", "asyncio", "platformdirs", "filelock", "nornir_pools.cluster.launcher")
+    heavy = (
+        "submitit",
+        "numpy",
+        "rich",
+        "cloudpickle",
+        "typer",
+        "asyncio",
+        "platformdirs",
+        "filelock",
+        "nornir_pools.cluster.launcher",
+    )
     program = f"import sys, nornir_pools; print([name for name in {heavy!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

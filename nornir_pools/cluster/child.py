@@ -20,6 +20,7 @@ from ..here import here
 from .context import Surroundings
 from .environment import is_environments
 from .folder import FULL, PASSING
+from .measures import Meter, command_facts, has_failed
 from .shared import SharedStore, use_store
 from .signals import signals
 from .spool import Spool
@@ -152,6 +153,7 @@ class _Runner:
         self._surroundings = surroundings
         self._store = SharedStore(spool, worker)
         self._contexts: dict[str, dict[str, Any]] = {}
+        self._meter = Meter()
         self._func: Callable[..., Any] | None = None  # of the current task, once it is there
         use_store(self._store)
         for stream in (sys.stdout, sys.stderr):
@@ -160,17 +162,23 @@ class _Runner:
     def run(self, task: str) -> Report:
         """Run a claimed task and draft its outcome."""
         started, log_start = time.time(), _log_size()
+        self._meter.start()
         outcome = outcomes.call(self._call, (task,), {})
+        finished, used = time.time(), self._meter.facts()
+        used |= command_facts(outcome, self._func)
         self._surroundings.leave()
         outcome.facts = {
             **self._facts,
+            **used,
             "started": started,
-            "finished": time.time(),
+            "finished": finished,
             "log_start": log_start,
             "log_end": _log_size(),
         }
         try:
             self._spool.passing = PASSING
+            if has_failed(outcome):
+                self._spool.keep_failed_call(self._worker, task)
             return self._draft(outcome)
         except SpoolError as error:  # a full disk may have room for the reason, or will soon have it
             self._spool.passing = PASSING | FULL

@@ -11,7 +11,11 @@ from .. import errors
 from ..errors import PoolError
 from .spool import Spool, task_attempt
 
-__all__ = ["History", "PastJob", "PastTask", "Sending", "error_of", "read_history"]
+__all__ = ["History", "PastJob", "PastTask", "Sending", "error_of", "read_history", "told"]
+
+# What the journal tells of a task that is done, beside where its outcome is kept: that goes when the run is closed.
+_TOLD = ("ok", "job", "host", "started", "finished", "log_start", "log_end", "cpu", "memory", "status", "last", "error")
+_LONGEST_ERROR = 2000  # characters
 
 
 @dataclass
@@ -31,6 +35,10 @@ class PastTask:
     error: dict[str, Any] | None = None
     """With what it was given up."""
     cancelled: bool = False
+    added: float = 0.0
+    """In seconds since the epoch."""
+    ended: float = 0.0
+    """When it was given up or cancelled."""
 
     @property
     def over(self) -> bool:
@@ -81,7 +89,9 @@ class History:
         self.groups[entry["n"]] = entry["options"]
 
     def _note_task(self, entry: dict[str, Any]) -> None:
-        self.tasks[entry["n"]] = PastTask(entry["n"], entry["name"], entry["group"], entry.get("command"))
+        self.tasks[entry["n"]] = PastTask(
+            entry["n"], entry["name"], entry["group"], entry.get("command"), added=entry.get("time", 0.0)
+        )
 
     def _note_again(self, entry: dict[str, Any]) -> None:
         task = self.tasks[entry["n"]]
@@ -94,9 +104,11 @@ class History:
 
     def _note_given_up(self, entry: dict[str, Any]) -> None:
         self.tasks[entry["n"]].error = entry
+        self.tasks[entry["n"]].ended = entry.get("time", 0.0)
 
     def _note_cancelled(self, entry: dict[str, Any]) -> None:
         self.tasks[entry["n"]].cancelled = True
+        self.tasks[entry["n"]].ended = entry.get("time", 0.0)
 
     def _note_sending(self, entry: dict[str, Any]) -> None:
         self.sendings[entry["name"]] = Sending(entry["name"], entry["group"], entry["count"])
@@ -141,6 +153,16 @@ def read_history(spool: Spool) -> History:
         if note is not None:
             note(entry)
     return history
+
+
+def told(facts: dict[str, Any]) -> dict[str, Any]:
+    """What the journal is to tell of an outcome with these facts."""
+    known = {name: facts[name] for name in _TOLD if name in facts}
+    if "error" in known:
+        known["error"] = known["error"][:_LONGEST_ERROR]
+    if facts.get("log"):
+        known["log"] = facts["log"].rpartition("/")[2]
+    return known
 
 
 def error_of(entry: dict[str, Any]) -> PoolError:

@@ -32,7 +32,7 @@ from .launching import worker_command
 
 logger = logging.getLogger("nornir_pools")
 
-__all__ = ["LocalLauncher", "SlurmLauncher"]
+__all__ = ["Executor", "LocalLauncher", "SlurmLauncher"]
 
 _START_SECONDS = 30.0  # a local worker that has not come up by then never will
 # What submitit's job runs, in the folder of logs. That job has a time limit and gets Ctrl-C: all it does is to start the
@@ -61,7 +61,7 @@ def _escaped(value: Any) -> Any:
     return value.replace("\\", "\\\\") if isinstance(value, str) else value
 
 
-class _Executor(submitit.SlurmExecutor):
+class Executor(submitit.SlurmExecutor):
     """submitit's, for its batch script; `submit_workers` runs sbatch within a time limit and reads its answer with care."""
 
     def parameters_of(self, job: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -144,7 +144,7 @@ class SlurmLauncher:
     def _start(self, options: Options, group: int, count: int, name: str, avoid: Collection[str]) -> list[str]:
         self._max_array = self._max_array or slurm.max_array_size(self._environment)
         count = min(count, self._max_array or 1000)
-        executor = _Executor(self._run / "jobs", python=options.python or None)
+        executor = Executor(self._run / "jobs", python=options.python or None)
         parameters = executor.parameters_of(options.job, name)
         if avoid:
             self._keep_away(avoid, parameters)

@@ -131,6 +131,16 @@ class Ledger:
             self.note_cancelled(number)
         return True
 
+    def call_off(self, number: int) -> bool:
+        """Cancel a task because somebody else has asked for it; returns whether it was still there."""
+        task = self.take(number)
+        if task is not None:
+            try:
+                self.note_cancelled(number)
+            finally:
+                self._finish(task, None)
+        return task is not None
+
     def note_cancelled(self, number: int) -> None:
         """Have the journal say so."""
         self._spool.note(t="cancelled", n=number)
@@ -155,7 +165,7 @@ class Ledger:
             if entry.group is group and self._spool.withdraw(group.number, entry.file) and (task := self.take(number)):
                 try:
                     self._note_given_up(number, error)
-                    self._spool.drop(group.number, entry.file)
+                    self._spool.drop(group.number, entry.file, failed=True)
                 finally:
                     self._finish(task, outcomes.failure(error, task.name))
                 most = None if most is None else most - 1

@@ -6,11 +6,10 @@ import contextlib
 import itertools
 import logging
 import os
-import shutil
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,17 +17,19 @@ from .. import message, settings
 from .. import outcome as outcomes
 from ..adding import PoolView
 from ..base import PoolBase, PoolKind
-from ..errors import OptionError, PoolKindError, SpoolError
+from ..errors import PoolKindError, SpoolError
 from ..local.serial import run_here
 from ..options import Options
 from ..task import CommandTask, Task, dump_call
-from . import slurm
+from .choosing import choose_executor
 from .context import ContextReader
 from .history import History, PastTask, error_of
 from .places import runs_folder
 from .spool import Spool, task_attempt, task_name, task_number
 
 if TYPE_CHECKING:
+    from .jobs import Group
+    from .plan import Plan
     from .run import Run  # submitit: 70 ms
 
 __all__ = ["ClusterPool"]
@@ -52,7 +53,7 @@ class ClusterPool(PoolBase):
         self._run: Run | None = None
         self._kept: list[Task] = []  # of a run taken over: nobody else has its finished tasks yet
         self.options = Options.of(options, settings.environment_options(), settings.file_options())
-        self.executor = _choose_executor(self.options.executor, name)
+        self.executor = choose_executor(self.options.executor, name)
         if num_threads is None:
             num_threads = settings.usable_cpus() if self.executor == "local" else self.options.max_jobs
         super().__init__(name, num_threads)
@@ -102,6 +103,17 @@ class ClusterPool(PoolBase):
         """The run's folder; None before the first task."""
         return self._run.spool.path if self._run else None
 
+    @property
+    def runs_folder(self) -> Path:
+        """Where the pool's run lives, or will."""
+        return self._folder
+
+    def plan(self, tasks: int = 1) -> Plan:
+        """The sbatch script for that many tasks with the pool's options, and the most they can cost. Sends nothing."""
+        from .plan import plan_of
+
+        return plan_of(self, tasks)
+
     def with_options(self, **options: Any) -> PoolView:
         """A view of this pool whose tasks have these job options on top of the pool's. Raises OptionError."""
         self.options.with_task(options)
@@ -125,6 +137,11 @@ class ClusterPool(PoolBase):
         header = {"name": task.name, "context": run.context(self._context.read())}
         parts = message.pack(header, dump_call(task, run.store.argument), run.share_buffer)
         self._warn_of_size(task, sum(map(len, parts)))
+        self._publish(run, task, group, parts)
+        if failures.error is not None and self._withdraw(task):  # the pool has stopped meanwhile
+            failures.check()
+
+    def _publish(self, run: Run, task: Task, group: Group, parts: Sequence[message.Buffer]) -> None:
         number = next(self._numbers)
         self._places[task.task_id] = number
         # Registered and journalled before it can be claimed: an outcome finds its task.
@@ -136,8 +153,6 @@ class ClusterPool(PoolBase):
                 run.spool.withdraw(group.number, task_name(number))
             run.watcher.ledger.cancel(number)
             raise
-        if failures.error is not None and self._withdraw(task):  # the pool has stopped meanwhile
-            failures.check()
 
     def _warn_of_size(self, task: Task, size: int) -> None:
         if size >= _LARGE_CALL and not self._told_size:
@@ -273,22 +288,6 @@ class ClusterPool(PoolBase):
         if self._run is None:
             return []
         return sorted({job.host for job in list(self._run.watcher.supply.jobs.values()) if job.up and job.live})
-
-
-def _choose_executor(wanted: str, pool: str) -> str:
-    if wanted == "slurm" and shutil.which("sbatch") is None:
-        raise OptionError(f'pool {pool!r}: executor="slurm", but sbatch is not on PATH; on a machine without SLURM use "local"')
-    if wanted != "auto":
-        return wanted
-    if slurm.is_available():
-        return "slurm"
-    if shutil.which("sbatch") is None and slurm.looks_installed():
-        raise OptionError(
-            f"pool {pool!r}: this machine belongs to a SLURM cluster, but sbatch is not on PATH; add SLURM's commands to PATH, "
-            'or run on this machine with executor="local" (NORNIR_POOLS_EXECUTOR=local)'
-        )
-    logger.warning("pool %r: no SLURM here, so its jobs are processes of this machine", pool)
-    return "local"
 
 
 def _latest(found: Mapping[str, str]) -> dict[int, tuple[str, str]]:

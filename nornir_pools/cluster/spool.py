@@ -14,6 +14,7 @@
     inbox/TASK.WORKER?              the same, but the worker had no second task to compare it with
     inbox/+WORKER.N.WORD            a worker's word: up, idle, left
     packs/N                         outcomes that were collected
+    failed/SHARD/TASK               calls that have failed, to be run again if somebody asks for it
     jobs/                           sbatch scripts and logs
 
 A task moves by rename: todo → claimed → (outcome) inbox. Two rules hold everywhere. A file is complete or absent: it is
@@ -23,9 +24,12 @@ shown it: over NFS, a name that was looked for too early stays invisible for up 
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
 import shutil
+import uuid
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -105,9 +109,25 @@ class Spool(Packs):
         """
         return self.move(f"{self._shard(group, task)}/{task}", f"todo/{group}/{_ASIDE}{task}")
 
-    def drop(self, group: int, task: str) -> None:
-        """Remove a call that was withdrawn."""
+    def drop(self, group: int, task: str, *, failed: bool = False) -> None:
+        """Remove a call that was withdrawn; one that has `failed` can be run again."""
+        if failed:
+            self._keep_failed(f"todo/{group}/{_ASIDE}{task}", task)
         self.remove(f"todo/{group}/{_ASIDE}{task}")
+
+    def adopt_shared(self, other: Spool) -> None:
+        """Have all that tasks of another run use: by links, or where there are none by copies."""
+        for name in other.names("shared"):
+            try:
+                os.link(f"shared/{name}", f"shared/{name}", src_dir_fd=other.fd, dst_dir_fd=self._fd, follow_symlinks=False)
+            except FileExistsError:
+                continue
+            except OSError:
+                self.write(f"shared/{name}", [other.read(f"shared/{name}")], "pool")
+
+    def request(self, word: str, facts: dict[str, Any]) -> None:
+        """Ask the holder of the run for something, among what workers tell it."""
+        self.say(f"request-{uuid.uuid4().hex}", 1, word, facts)
 
     def withdrawn(self, group: int) -> list[str]:
         """The calls that lie aside."""
@@ -153,8 +173,12 @@ class Spool(Packs):
         self.write(f"todo/{group}/{word}", [b""], who="pool")
 
     def discard(self, *, keep_logs: Collection[str]) -> None:
-        """Remove what a closed run needs no more: all but its description, its journal, and logs that are to be kept."""
+        """Remove what a closed run needs no more: all but its description, its journal, the calls that have failed with what
+        they need, and logs that are to be kept."""
+        failed = bool(self.names("failed"))
         for name in _FOLDERS:
+            if name == "shared" and failed:
+                continue
             if name == "jobs" and keep_logs:
                 for file in self.names("jobs"):
                     if file not in keep_logs:
@@ -162,6 +186,14 @@ class Spool(Packs):
                 if self.names("jobs"):
                     continue
             shutil.rmtree(self.path / name, ignore_errors=True)
+
+    def failed_calls(self) -> dict[int, str]:
+        """The calls that have failed and can be run again: the number of each task -> the path of its last try."""
+        found: dict[int, str] = {}
+        for shard in sorted(self.names("failed")):
+            for name in sorted(self.names(f"failed/{shard}"), key=lambda name: (task_number(name), task_attempt(name))):
+                found[task_number(name)] = f"failed/{shard}/{name}"
+        return found
 
     # --- the worker's side
 
@@ -202,7 +234,8 @@ class Spool(Packs):
         return self.move(f"{folder}/{claim}", f"{folder}/{aside}") or aside in self.names(folder, drafts=True)
 
     def drop_seized(self, worker: str, claim: str) -> None:
-        """Remove a call that was seized: the journal has its end."""
+        """Put a call that was seized away: the journal has its end."""
+        self._keep_failed(f"claimed/{worker}/{_SEIZED}{claim}", claim)
         self.forget(f"claimed/{worker}/{_SEIZED}{claim}")
 
     def restore_seized(self) -> None:
@@ -215,6 +248,16 @@ class Spool(Packs):
     def answers(self) -> set[str]:
         """The outcomes (TASK.WORKER) that the pool has not taken in, handed back or not."""
         return {name.rstrip(HANDED_BACK + IN_DOUBT) for name in self.names("inbox") if not name.startswith("+")}
+
+    def keep_failed_call(self, worker: str, task: str) -> None:
+        """A claimed call has failed: it stays, beside its outcome, for whoever wants to run it again."""
+        self._keep_failed(f"claimed/{worker}/{task}", task)
+
+    def _keep_failed(self, source: str, task: str) -> None:
+        folder = f"failed/{task_number(task) // SHARD:04d}"
+        with contextlib.suppress(OSError):  # no room, or no links on this filesystem: then it cannot be run again
+            self.make_folder(folder)
+            os.link(source, f"{folder}/{task}", src_dir_fd=self._fd, dst_dir_fd=self._fd, follow_symlinks=False)
 
     def draft_outcome(self, parts: Sequence[Buffer], task: str, worker: str) -> str:
         """Write the outcome of a claimed call, to be delivered. If there is no room for it in the end, it is the call itself

@@ -56,7 +56,7 @@ class Supply:
         self.endings = Endings(pool, spool, ledger, self.jobs)
         self._audit = Audit(pool, spool, ledger, self.jobs, self.endings, lag)
         self._talker = Talker(pool, wake)
-        self.hear = self._talker.hear
+        self.hear, self.hand_over = self._talker.hear, self._talker.ask
         self._refusals = Refusals(pool, ledger)
         self._submissions = Submissions(spool, launcher, self._talker, self.endings, self._refusals, self.jobs)
 
@@ -149,7 +149,7 @@ class Supply:
             for job in pending:
                 job.unneeded = True
             ids = [job.id for job in pending]
-            self._talker.ask(lambda: self._cancel(ids, pending_only=True))
+            self._talker.ask(lambda: self.cancel(ids, pending_only=True))
 
     def _tell_crowd(self, group: Group, workers: int) -> None:
         """Let workers know how many they are, to the next power of two: the more, the less each takes, and looks, at once."""
@@ -169,7 +169,7 @@ class Supply:
         job.left = True
         self._spool.tell_workers(job.group, f"quit.{job.workers[-1]}")
 
-    def _cancel(self, ids: list[str], *, pending_only: bool) -> None:
+    def cancel(self, ids: list[str], *, pending_only: bool) -> None:
         try:
             self._launcher.cancel(ids, pending_only=pending_only)
         except slurm.SlurmError as error:
@@ -212,7 +212,7 @@ class Supply:
 
     def _drop_hopeless(self, reasons: dict[str, str]) -> None:
         """These jobs will never start, says the scheduler."""
-        self._talker.ask(lambda: self._cancel(list(reasons), pending_only=True))
+        self._talker.ask(lambda: self.cancel(list(reasons), pending_only=True))
         for number in {self.jobs[job].group for job in reasons}:
             if not any(job.live for job in self.jobs.values() if job.group == number):
                 self._refusals.note_hopeless(self._ledger.groups[number], ", ".join(set(reasons.values())))
@@ -237,7 +237,7 @@ class Supply:
         try:
             endings = self._launcher.endings({job.id: job.last_state for job in jobs})
             if requeued := [job.id for job in jobs if job.requeued]:
-                self._cancel(requeued, pending_only=False)
+                self.cancel(requeued, pending_only=False)
         except Exception:
             logger.exception("pool %r: a fault while asking how %d jobs have ended", self._pool, len(jobs))
         return lambda: self._see_to(jobs, endings)
@@ -268,7 +268,7 @@ class Supply:
         with contextlib.suppress(OSError):  # the folder may be gone: then they are cancelled
             for group in self._ledger.groups:
                 self._spool.tell_workers(group.number, "stop")
-        self._cancel([job.id for job in self.jobs.values() if not job.up and not job.left], pending_only=True)
+        self.cancel([job.id for job in self.jobs.values() if not job.up and not job.left], pending_only=True)
         until = time.monotonic() + (0 if interrupted else STOPPING)
         while any(group.launching for group in self._ledger.groups) or (
             time.monotonic() < until and any(job.up and not job.left for job in self.jobs.values())

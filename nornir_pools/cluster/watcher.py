@@ -20,8 +20,10 @@ from .. import outcome as outcomes
 from ..errors import PoolClosedError, PoolError, RunBusyError, SpoolError
 from ..outcome import Outcome
 from ..task import CommandTask, Task
+from .cancelling import carry_out
 from .failures import Failures
 from .folder import FULL, PASSING
+from .history import told
 from .jobs import Group
 from .lag import Lag
 from .launching import Launcher
@@ -224,6 +226,9 @@ class Watcher:
         facts = json.loads(self._read(name))
         facts["log"] = self._spool.log_path_of(facts)
         word = name.rpartition(".")[2]
+        if word == "cancel":
+            carry_out(facts["tasks"], self._spool, self.ledger, self.supply)
+            return
         self.supply.take_word(word, facts)
         self._spool.note(t=word, **{name: facts.get(name) for name in _JOURNALLED})
 
@@ -257,13 +262,13 @@ class Watcher:
         else:  # an earlier try, given up for dead, has made it after all
             self._spool.withdraw(entry.group.number, entry.file)
             self._spool.drop(entry.group.number, entry.file)
-        record = {"t": "done", "n": number, "outcome": name, "ok": facts["ok"], **self._spool.keep(name, data)}
+        record = {"t": "done", "n": number, "outcome": name, **told(facts), **self._spool.keep(name, data)}
         self._accepted[number] = outcome, record
         job = self.supply.jobs.get(facts["job"])
         if job is not None:
             job.idle = False
             job.finished += 1
-        if not facts["ok"] and facts["log"]:
+        if (not facts["ok"] or facts.get("status")) and facts["log"]:
             self._failed_logs.add(facts["log"].rpartition("/")[2])
         group = entry.group
         group.fruitless = 0

@@ -187,6 +187,7 @@ class Worker:
         if wants_more:
             facts["cause"] = "oom"
             self._answered.add(task)
+        self.spool.keep_failed_call(self.name, task)
         frozen = outcomes.freeze(outcomes.Outcome(error=error, facts=facts), name)
         draft = self.spool.draft_outcome(message.pack(*frozen), task, self.name)
         self._doubt.deliver(task, Report(draft, environment=False), keep_claim=wants_more)

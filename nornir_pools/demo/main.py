@@ -166,3 +166,10 @@ def print_report(outcome: Outcome, path: Path) -> None:
     say("seconds by stage: " + ", ".join(f"{name} {seconds:.1f}" for name, seconds in outcome.seconds.items()))
     for label, file in (("mosaic", outcome.mosaic), ("offsets", outcome.offsets), ("report", path)):
         say(f"{label + ':':9}{file}")
+
+
+def main(words: list[str]) -> int:
+    """Run the demo as a command with these arguments; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="nornir-pools demo", description="Put a mosaic together from overlapping tiles.")
+    add_arguments(parser)
+    return run(parser.parse_args(words))

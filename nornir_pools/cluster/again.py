@@ -1,0 +1,114 @@
+"""Running calls of a run again: those that have failed, as a new run; or one of them here, to find out why."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .. import message
+from ..cpus import usable_cpus
+from ..errors import PoolError, RunNotFoundError
+from ..options import Options
+from .context import Surroundings
+from .history import read_history
+from .places import find_run
+from .pool import ClusterPool
+from .reading import view_run
+from .run import read_facts
+from .shared import SharedStore, use_store
+from .spool import Spool
+from .views import TaskView
+
+__all__ = ["pool_like", "recorded_call", "run_again", "tasks_to_retry"]
+
+
+def tasks_to_retry(run: str | os.PathLike[str], wanted: Sequence[str | int] | None) -> tuple[Path, list[TaskView]]:
+    """The tasks of a run that are to be run again: those wanted, else all that have failed.
+
+    Raises RunNotFoundError if there is no such task, or it has not failed, PoolError if its call is gone.
+    """
+    view = view_run(run)
+    tasks = [task for task in view.tasks if task.state == "failed"]
+    if wanted is not None:
+        tasks = [view.task(word) for word in wanted]
+        for task in tasks:
+            if task.state != "failed":
+                raise RunNotFoundError(
+                    f"task {task.number} ({task.name}) of run {view.info.name} has not failed: it is {task.state}"
+                )
+    spool = Spool(view.info.path)
+    try:
+        calls = spool.failed_calls()
+    finally:
+        spool.close()
+    gone = [task for task in tasks if task.number not in calls]
+    if gone:
+        names = ", ".join(task.name for task in gone[:3]) + (" …" if len(gone) > 3 else "")
+        raise PoolError(
+            f"run {view.info.name}: the calls of {len(gone)} failed tasks ({names}) are not in its folder any more, so they "
+            "cannot be run again: add them again in a script"
+        )
+    return view.info.path, tasks
+
+
+def pool_like(path: Path, given: Mapping[str, Any]) -> ClusterPool:
+    """A new pool with the name and the options of a run, but for those given. Raises PythonMismatchError."""
+    spool = Spool(path)
+    try:
+        facts = read_facts(spool)
+    finally:
+        spool.close()
+    pool = ClusterPool(facts["pool"], facts["num_threads"], executor=facts["executor"], folder=str(path.parent))
+    pool.options = Options(**{**facts["options"], "stop_after": 0}).with_task(given)
+    pool._given = {}
+    return pool
+
+
+def run_again(pool: ClusterPool, path: Path, tasks: Sequence[TaskView], given: Mapping[str, Any]) -> None:
+    """Add calls of another run to a pool, as they were recorded, each with the options it had last but for those given."""
+    spool = Spool(path)
+    try:
+        history, calls = read_history(spool), spool.failed_calls()
+        run = pool._started()
+        run.spool.adopt_shared(spool)
+        for task in tasks:
+            past = history.tasks[task.number]
+            options = Options(**{**history.groups[past.group], "stop_after": 0}).with_task(given)
+            group = run.watcher.ledger.group_for(options)
+            pool._publish(run, pool._task_of(past), group, [spool.read(calls[task.number])])
+    finally:
+        spool.close()
+
+
+def recorded_call(run: str | os.PathLike[str], task: str | int) -> Callable[[], Any]:
+    """See `nornir_pools.recorded_call`."""
+    path = find_run(run)
+    view = view_run(path)
+    wanted = view.task(task)
+    spool = Spool(path)
+    facts = read_facts(spool)
+    place = spool.failed_calls().get(wanted.number)
+    if place is None:
+        there = {
+            int(name.partition(".")[0]): f"{folder}/{name}" for name, folder in spool.unanswered().items() if folder != "inbox"
+        }
+        place = there.get(wanted.number)
+    if place is None:
+        why = "those of tasks that have succeeded are not kept" if wanted.state == "succeeded" else "it was removed"
+        raise RunNotFoundError(
+            f"the call of task {wanted.number} ({wanted.name}) is not in run {view.info.name} any more: {why}"
+        )
+    store = SharedStore(spool, "debug")
+
+    def call() -> Any:
+        use_store(store)
+        header, parts = message.unpack(spool.read(place), store.read)
+        context = json.loads(bytes(store.read(header["context"])))
+        Surroundings(facts["environment"], usable_cpus()).enter(context)
+        func, args, kwargs = message.load(parts)
+        return func(*args, **kwargs)
+
+    return call

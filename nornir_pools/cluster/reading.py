@@ -1,0 +1,156 @@
+"""Reading a run from its journal and its folder, whoever holds it. Looking changes nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from .. import message
+from .history import History, PastJob, PastTask, read_history, told
+from .places import find_run, look_at
+from .spool import HANDED_BACK, IN_DOUBT, Spool, task_number
+from .views import JobView, RunView, TaskView
+
+__all__ = ["view_run"]
+
+
+def view_run(run: str | os.PathLike[str]) -> RunView:
+    """What is known of a run. Raises RunNotFoundError if there is none, SpoolError if its folder cannot be read."""
+    path = find_run(run)
+    info = look_at(path)
+    spool = Spool(path)
+    try:
+        # In the order in which calls move, so that none is missed; what the journal says of a task, read last, counts.
+        claimed = {claim: worker for worker in spool.names("claimed") for claim in spool.claims(worker)}
+        started = {claim: _changed(spool, f"claimed/{worker}/{claim}") for claim, worker in claimed.items()}
+        inbox = spool.inbox() if "inbox" in spool.names(".") else []
+        answers = {task_number(name): facts for name in inbox if name[0] != "+" and (facts := _answer(spool, name))}
+        words = [word for name in sorted(inbox) if name[0] == "+" and (word := _word(spool, name))]
+        facts = json.loads(spool.read("run.json"))
+        history = read_history(spool)
+    finally:
+        spool.close()
+    for word in words:
+        if word["t"] in ("up", "idle", "left"):
+            history._note_word({**word, "time": 0.0})
+    running = {task_number(claim): (worker, started[claim]) for claim, worker in claimed.items()}
+    ends: Counter[str] = Counter()
+    for past in history.tasks.values():
+        for entry in (past.outcome, answers.get(past.number)):
+            if entry is not None and "log" in entry:
+                ends[entry["log"]] = max(ends[entry["log"]], entry.get("log_end", 0))
+    tasks = [
+        _task(path, history, past, answers.get(past.number), running.get(past.number), ends) for past in _in_order(history)
+    ]
+    jobs = [] if history.closed else [_job(history, job) for job in history.jobs.values() if job.word != "left"]
+    unanswered = [] if history.closed else [name for name, sending in history.sendings.items() if not sending.answered]
+    processes = {job.id: (job.pid, job.born) for job in history.jobs.values() if job.pid and job.word != "left"}
+    return RunView(info, tuple(tasks), tuple(jobs), facts["executor"], facts["host"], tuple(unanswered), processes)
+
+
+def _in_order(history: History) -> Iterable[PastTask]:
+    return (history.tasks[number] for number in sorted(history.tasks))
+
+
+def _job(history: History, job: PastJob) -> JobView:
+    return JobView(job.id, job.word or "sent", job.since, job.host or job.node, job.log, history.groups[job.group]["job"])
+
+
+def _task(
+    path: Path,
+    history: History,
+    past: PastTask,
+    answer: dict[str, Any] | None,
+    claim: tuple[str, float | None] | None,
+    ends: Mapping[str, int],
+) -> TaskView:
+    known: dict[str, Any] = {
+        "number": past.number,
+        "name": past.name,
+        "command": past.command,
+        "added": past.added or None,
+        "tries": tuple(past.tries),
+        "options": history.groups[past.group]["job"] if past.group in history.groups else {},
+    }
+    if past.cancelled or (history.closed and not past.over):  # (closed by Ctrl-C: what was left is cancelled)
+        return TaskView(state="cancelled", finished=past.ended or None, **known)
+    if past.error is not None:
+        return TaskView(state="failed", finished=past.ended, **_of_error(path, past.error), **known)
+    done = past.outcome or answer
+    if done is not None:
+        return TaskView(
+            state="succeeded" if done["ok"] and not done.get("status") else "failed", **_of_outcome(path, done), **known
+        )
+    if claim is not None:
+        job = claim[0].rpartition("-r")[0]
+        log = f"{job}.log"
+        there = history.jobs.get(job)
+        return TaskView(
+            state="running",
+            job=job,
+            node=there.host if there else "",
+            started=claim[1],
+            log=str(path / "jobs" / log),
+            log_start=ends.get(log, 0),
+            **known,
+        )
+    return TaskView(state="waiting", **known)
+
+
+def _of_outcome(path: Path, done: Mapping[str, Any]) -> dict[str, Any]:
+    log = str(path / "jobs" / done["log"]) if done.get("log") else ""
+    same = {name: done[name] for name in ("job", "started", "finished", "status", "cpu", "memory", "log_end") if name in done}
+    error = done.get("error", "")
+    if not error and done.get("status"):
+        error = f"exit status {done['status']}"
+    return {
+        **same,
+        "node": done.get("host", ""),
+        "error": error,
+        "cause": error.partition(":")[0] if "cpu" not in done and error else "",  # its process has died: nothing was measured
+        "last": done.get("last", ""),
+        "log": log,
+        "log_start": done.get("log_start", 0),
+    }
+
+
+def _of_error(path: Path, entry: Mapping[str, Any]) -> dict[str, Any]:
+    parts = entry["parts"]
+    log = parts.get("log", "")
+    return {
+        "error": entry["error"],
+        "cause": entry["kind"],
+        "job": parts.get("job_id", ""),
+        "log": str(path / "jobs" / log.rpartition("/")[2]) if log else "",
+        "memory": parts.get("memory") or None,
+    }
+
+
+def _answer(spool: Spool, name: str) -> dict[str, Any] | None:
+    """The facts of an outcome that the holder has not taken in yet; none if it may not count."""
+    if name.endswith((HANDED_BACK, IN_DOUBT)):
+        return None
+    with contextlib.suppress(OSError, ValueError):
+        header = message.read_header(spool.read(f"inbox/{name}"))
+        if "ok" in header:
+            return told(header)
+    return None
+
+
+def _word(spool: Spool, name: str) -> dict[str, Any] | None:
+    with contextlib.suppress(OSError, ValueError):
+        facts = json.loads(spool.read(f"inbox/{name}"))
+        return {"reason": "", "log": "", "node": "", **facts, "t": name.rpartition(".")[2]}
+    return None
+
+
+def _changed(spool: Spool, name: str) -> float | None:
+    """When a file got its name."""
+    with contextlib.suppress(OSError):
+        return os.stat(name, dir_fd=spool.fd, follow_symlinks=False).st_ctime
+    return None
