@@ -40,7 +40,8 @@ class Run:
 
     def __init__(self, path: Path) -> None:
         self.spool = Spool.create(path)
-        self.spool.describe({"python": "{}.{}".format(*sys.version_info), "environment": {}})
+        python = "{}.{}".format(*sys.version_info)
+        self.spool.describe({"executor": "slurm", "num_threads": 1, "python": python, "environment": {}})
         self._context = SharedStore(self.spool, "pool").put(ContextReader(os.environ).read())
         self._count = 0
 
