@@ -33,7 +33,7 @@ TIERS: tuple[tuple[str, ...], ...] = (
     ("local.processes", "local.commands", "local.threads", "local.serial"),
     ("local.machine",),
     ("cluster", "cluster.folder", "cluster.signals", "cluster.context", "cluster.slurm", "cluster.jobs", "cluster.talker"),
-    ("cluster.failures", "cluster.environment", "cluster.nodelists", "cluster.nodes", "cluster.lag"),
+    ("cluster.failures", "cluster.choosing", "cluster.environment", "cluster.nodelists", "cluster.nodes", "cluster.lag"),
     ("cluster.journal", "cluster.lease", "cluster.answers", "cluster.names"),
     ("cluster.packs",),
     ("cluster.spool",),

@@ -6,7 +6,6 @@ import contextlib
 import itertools
 import logging
 import os
-import shutil
 import threading
 import time
 from collections import Counter
@@ -18,11 +17,11 @@ from .. import message, settings
 from .. import outcome as outcomes
 from ..adding import PoolView
 from ..base import PoolBase, PoolKind
-from ..errors import OptionError, PoolKindError, SpoolError
+from ..errors import PoolKindError, SpoolError
 from ..local.serial import run_here
 from ..options import Options
 from ..task import CommandTask, Task, dump_call
-from . import slurm
+from .choosing import choose_executor
 from .context import ContextReader
 from .history import History, PastTask, error_of
 from .places import runs_folder
@@ -36,6 +35,7 @@ __all__ = ["ClusterPool"]
 logger = logging.getLogger("nornir_pools")
 
 _LARGE_CALL = 100_000_000  # bytes
+_NO_END = 1 << 40
 
 
 class ClusterPool(PoolBase):
@@ -52,9 +52,11 @@ class ClusterPool(PoolBase):
         self._run: Run | None = None
         self._kept: list[Task] = []  # of a run taken over: nobody else has its finished tasks yet
         self.options = Options.of(options, settings.environment_options(), settings.file_options())
-        self.executor = _choose_executor(self.options.executor, name)
+        self.executor = choose_executor(self.options.executor, name)
         if num_threads is None:
             num_threads = settings.usable_cpus() if self.executor == "local" else self.options.max_jobs
+            if not self.options.max_jobs:
+                num_threads = _NO_END  # who only prepares a run is not held back until there are workers
         super().__init__(name, num_threads)
         self._given = options
         self._context = ContextReader(os.environ)
@@ -273,22 +275,6 @@ class ClusterPool(PoolBase):
         if self._run is None:
             return []
         return sorted({job.host for job in list(self._run.watcher.supply.jobs.values()) if job.up and job.live})
-
-
-def _choose_executor(wanted: str, pool: str) -> str:
-    if wanted == "slurm" and shutil.which("sbatch") is None:
-        raise OptionError(f'pool {pool!r}: executor="slurm", but sbatch is not on PATH; on a machine without SLURM use "local"')
-    if wanted != "auto":
-        return wanted
-    if slurm.is_available():
-        return "slurm"
-    if shutil.which("sbatch") is None and slurm.looks_installed():
-        raise OptionError(
-            f"pool {pool!r}: this machine belongs to a SLURM cluster, but sbatch is not on PATH; add SLURM's commands to PATH, "
-            'or run on this machine with executor="local" (NORNIR_POOLS_EXECUTOR=local)'
-        )
-    logger.warning("pool %r: no SLURM here, so its jobs are processes of this machine", pool)
-    return "local"
 
 
 def _latest(found: Mapping[str, str]) -> dict[int, tuple[str, str]]:

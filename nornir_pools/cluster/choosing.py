@@ -1,0 +1,30 @@
+"""Which executor a cluster pool gets: SLURM where it is there, else this machine."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+
+from ..errors import OptionError
+from . import slurm
+
+__all__ = ["choose_executor"]
+
+logger = logging.getLogger("nornir_pools")
+
+
+def choose_executor(wanted: str, pool: str) -> str:
+    """Returns "slurm", "local" or "debug". Raises OptionError if SLURM is wanted, or evidently there, but sbatch is not."""
+    if wanted == "slurm" and shutil.which("sbatch") is None:
+        raise OptionError(f'pool {pool!r}: executor="slurm", but sbatch is not on PATH; on a machine without SLURM use "local"')
+    if wanted != "auto":
+        return wanted
+    if slurm.is_available():
+        return "slurm"
+    if shutil.which("sbatch") is None and slurm.looks_installed():
+        raise OptionError(
+            f"pool {pool!r}: this machine belongs to a SLURM cluster, but sbatch is not on PATH; add SLURM's commands to PATH, "
+            'or run on this machine with executor="local" (NORNIR_POOLS_EXECUTOR=local)'
+        )
+    logger.warning("pool %r: no SLURM here, so its jobs are processes of this machine", pool)
+    return "local"
