@@ -73,7 +73,7 @@ class Options:
     folder: str = ""
     """Where runs live; must be seen by all nodes. Empty: $SCRATCH/nornir_pools, else .nornir_pools in the working folder."""
     max_jobs: int = 256
-    """Most jobs of the pool in the queue at once."""
+    """Most jobs of the pool in the queue at once. 0: the pool sends none, and you start its workers (slurm/workers.sbatch)."""
     idle_seconds: float | None = None
     """How long a job without work stays for more. None: 30, but 0 with GPUs."""
     keep: str = "failed"
@@ -157,7 +157,7 @@ def check_names(options: Mapping[str, Any], place: str = "") -> None:
 
 
 _POSITIVE = {"timeout_min", "mem_gb", "nodes", "cpus_per_task", "tasks_per_node", "slurm_time", "slurm_nodes"}
-_WHOLE = {"max_failures", "max_jobs", "cpus_per_task", "nodes", "tasks_per_node"}
+_WHOLE = {"max_failures", "cpus_per_task", "nodes", "tasks_per_node"}
 _TEXT = {"folder", "python", "slurm_partition", "slurm_account", "slurm_qos", "slurm_job_name", "slurm_constraint"}
 
 
@@ -184,7 +184,7 @@ def _problem(name: str, value: Any) -> str:
         return "must be a number above 0 (0 would mean without limit)" if "time" in name else "must be a number above 0"
     if name in _WHOLE and not (isinstance(value, int) and number and value >= 1):
         return "must be a whole number of at least 1"
-    if name == "stop_after" and not (isinstance(value, int) and number and value >= 0):
+    if name in ("max_jobs", "stop_after") and not (isinstance(value, int) and number and value >= 0):
         return "must be a whole number of at least 0"
     if name in ("idle_seconds", "gpus_per_node") and not (number and value >= 0):
         return "must be a number of at least 0"

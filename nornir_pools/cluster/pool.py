@@ -37,6 +37,7 @@ __all__ = ["ClusterPool"]
 logger = logging.getLogger("nornir_pools")
 
 _LARGE_CALL = 100_000_000  # bytes
+_NO_END = 1 << 40
 
 
 class ClusterPool(PoolBase):
@@ -56,6 +57,8 @@ class ClusterPool(PoolBase):
         self.executor = choose_executor(self.options.executor, name)
         if num_threads is None:
             num_threads = settings.usable_cpus() if self.executor == "local" else self.options.max_jobs
+            if not self.options.max_jobs:
+                num_threads = _NO_END  # who only prepares a run is not held back until there are workers
         super().__init__(name, num_threads)
         self._given = options
         self._context = ContextReader(os.environ)

@@ -43,7 +43,8 @@ class Run:
         launcher = kind(spool.path, pool.environment)
         failures = Failures(pool.name, pool.options.stop_after, pool.options.max_failures)
         keep_all = pool.options.keep == "all"
-        self.watcher = Watcher(pool.name, spool, lease, launcher, pool.num_threads, finish, failures, keep_all=keep_all)
+        most = pool.num_threads if pool.options.max_jobs else 0
+        self.watcher = Watcher(pool.name, spool, lease, launcher, most, finish, failures, keep_all=keep_all)
 
     @classmethod
     def create(cls, pool: ClusterPool, folder: Path, finish: Callable[[Task, Outcome | None], None]) -> Run:

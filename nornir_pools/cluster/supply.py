@@ -37,7 +37,7 @@ STOPPING = 3.0  # seconds that workers get to see that they are to stop
 
 
 class Supply:
-    """The jobs of one run. `limit` is the most at once."""
+    """The jobs of one run. `limit` is the most at once; 0: others send them."""
 
     def __init__(
         self, pool: str, spool: Spool, launcher: Launcher, limit: int, ledger: Ledger, lag: Lag, wake: Callable[[], None]
@@ -127,7 +127,7 @@ class Supply:
                 count = group.wanted(live, self._limit - others, sum(job.dying for job in mine))
                 if count:
                     self._submissions.send(group, count)
-                elif others >= self._limit and group.wanted(live, 1):
+                elif 0 < self._limit <= others and group.wanted(live, 1):
                     self._make_room(group)
         waited = now - self._asked_states
         if self._ledger and not self._asking and waited >= patience(self.jobs.values(), self._launcher.poll_seconds):

@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.slurm, pytest.mark.timeout(150)]
 def example() -> str:
     """The script of the README beside the template, with tasks that leave a line for each time they run."""
     text: str
-    (text,) = re.findall(r"```python\n(.*?)```", (ROOT / "slurm" / "README.md").read_text(), re.DOTALL)
+    text = next(iter(re.findall(r"```python\n(.*?)```", (ROOT / "slurm" / "README.md").read_text(), re.DOTALL)))
     body = "    from tests import functions\n    functions.append_line('ledger', tile)\n    functions.wait_for_file('go')\n"
     changed = text.replace("    return len(tile)\n", body + "    return len(tile)\n")
     assert changed != text

@@ -49,7 +49,7 @@ WRONG: list[tuple[str, Any]] = [
     ("keep", "some"),
     ("max_failures", 0),
     ("max_failures", 2.5),
-    ("max_jobs", 0),
+    ("max_jobs", -1),
     ("max_jobs", 2.5),
     ("max_jobs", True),
     ("idle_seconds", -1),
