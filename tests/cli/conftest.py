@@ -121,15 +121,19 @@ def running(cli: Cli) -> Iterator[Callable[[], subprocess.Popen[str]]]:
             process = stack.enter_context(
                 cli.script(
                     """
+                    import os, time
                     pool.add_task("first", functions.add, 1, 2).wait_return(40)
                     for n in range(2):
                         pool.add_task(f"running {n}", functions.touch_and_wait, f"mark{n}", "go")
+                    while not (os.path.exists("mark0") and os.path.exists("mark1")):
+                        time.sleep(0.01)
                     for n in range(3):
                         pool.add_task(f"waiting {n}", functions.add, n)
+                    open("added", "w").close()
                     """
                 )
             )
-            until(lambda: Path("mark0").exists() and Path("mark1").exists(), "tasks do not run", 40)
+            until(Path("added").exists, "tasks do not run", 40)
             return process
 
         yield start
