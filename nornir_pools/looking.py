@@ -72,7 +72,7 @@ def retry(run: str | os.PathLike[str], tasks: Sequence[str | int] | None = None,
         made.append(pool_like(path, options))
         return made[0]
 
-    name = pool_like(path, options).name
+    name = look(path).info.pool
     pool = registry.get(name, ClusterPool, make)
     if pool not in made:
         raise PoolKindError(f"a pool {name!r} is open in this process: shut it down before retrying tasks of {path.name}")
@@ -81,7 +81,7 @@ def retry(run: str | os.PathLike[str], tasks: Sequence[str | int] | None = None,
 
 
 def recorded_call(run: str | os.PathLike[str], task: str | int) -> Callable[[], Any]:
-    """The call of a task, to be run here, for a debugger: called, it does what the task did, and raises what that raised.
+    """The call of a task, to be run here under a debugger: it takes no arguments, and returns or raises what the task did.
 
     It changes the working folder, the search path, the umask and the environment of this process to those of the task.
     Calls of failed and unfinished tasks exist. Raises RunNotFoundError if there is no such run or task, or its call is

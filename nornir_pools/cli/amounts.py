@@ -18,7 +18,7 @@ def gigabytes(text: str) -> float:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)i?B?", text.strip(), re.IGNORECASE)
     if match is None or not float(match[1]):
         fail(f"--mem {text!r} is no amount of memory: write it as 4G or 500M")
-    return float(match[1]) * _BYTES[match[2].upper()]
+    return round(float(match[1]) * _BYTES[match[2].upper()], 6)
 
 
 def minutes(text: str) -> int:

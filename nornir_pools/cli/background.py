@@ -7,8 +7,13 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
+
+import typer
+
+from .output import command
 
 __all__ = ["in_background"]
 
@@ -56,7 +61,11 @@ def _be_in_background(work: Callable[[Callable[[Path], None]], int], told: int) 
 
     status = 1
     try:
-        status = work(started)
+        status = command(work)(started)
+    except typer.Exit as end:
+        status = end.exit_code
+    except BaseException:
+        traceback.print_exc()
     finally:
         sys.stdout.flush()
         sys.stderr.flush()

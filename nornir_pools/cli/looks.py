@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
@@ -236,26 +236,19 @@ def _why_empty(task: TaskView) -> str:
 
 
 def _follow_log(view: RunView, task: TaskView) -> None:
-    position = -1
-    while True:
-        if task.log and position < 0:
-            position = task.log_start
-        if task.log:
-            position = _copy(task.log, position, task.log_end if task.over else None)
-        if task.over:
-            say(f"[task {task.number} {task.state}]")
-            return
-        time.sleep(0.3)
-        view = pools.look(view.info.path)
-        task = view.task(task.number)
-
-
-def _copy(log: str, start: int, end: int | None) -> int:
-    """Print the log from there, and return where it ends now."""
-    with contextlib.suppress(FileNotFoundError), open(log, "rb") as file:
-        file.seek(start)
-        data = file.read() if end is None else file.read(max(0, end - start))
-        sys.stdout.write(data.decode("utf-8", "replace"))
-        sys.stdout.flush()
-        return start + len(data)
-    return start
+    """Print the log as it grows. It is kept open: when its run is closed, the logs of successes are removed."""
+    with contextlib.ExitStack() as stack:
+        file: BinaryIO | None = None
+        while True:
+            if file is None and task.log and os.path.exists(task.log):
+                file = stack.enter_context(open(task.log, "rb"))
+                file.seek(task.log_start)
+            if file is not None:
+                data = file.read() if task.log_end is None else file.read(max(0, task.log_end - file.tell()))
+                sys.stdout.write(data.decode("utf-8", "replace"))
+                sys.stdout.flush()
+            if task.over:
+                say(f"[task {task.number} {task.state}]")
+                return
+            time.sleep(0.3)
+            task = pools.look(view.info.path).task(task.number)

@@ -112,8 +112,8 @@ def _rich_table(columns: Sequence[str], names: Sequence[str], rows: Sequence[Seq
 
     grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for number, (name, column) in enumerate(zip(names, columns, strict=True)):
-        last = number == len(columns) - 1
-        grid.add_column(name, justify="right" if column.startswith(">") else "left", no_wrap=True, ratio=1 if last else None)
+        width = 0 if number == len(columns) - 1 else max(len(name), *(len(row[number]) for row in rows))
+        grid.add_column(name, justify="right" if column.startswith(">") else "left", no_wrap=True, min_width=width or None)
     for row in rows:
         grid.add_row(*(Text(cell, _STYLES.get(cell, ""), overflow="ellipsis") for cell in row))
     Console(file=sys.stdout).print(grid)

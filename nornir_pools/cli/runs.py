@@ -77,7 +77,8 @@ def _show_plan(pool: ClusterPool, count: int) -> None:
     if plan.script:
         say(plan.script.rstrip("\n"))
         say()
-    say(f"{count} commands, at most {plan.jobs} at once, {plan.cpus} CPUs each; time limit of a job: {plan.limit}")
+    cpus = f"{plan.cpus} CPU{'s' if plan.cpus > 1 else ''}"
+    say(f"{count} commands, at most {plan.jobs} at once, {cpus} each; time limit of a job: {plan.limit}")
     if plan.core_hours is not None:
         say(f"at most {plan.core_hours:,.1f} core-hours, if each command had a job of its own that ran to its limit")
     say("Nothing was submitted.")

@@ -8,7 +8,6 @@ import logging
 import os
 import threading
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -254,8 +253,8 @@ class ClusterPool(PoolBase):
 
     def _waiting_for(self) -> str:
         jobs = list(self._run.watcher.supply.jobs.values()) if self._run else []
-        reasons = Counter(job.reason for job in jobs if job.live and not job.up and job.reason)
-        return reasons.most_common(1)[0][0] if reasons else ""
+        reasons = [job.reason for job in jobs if job.live and not job.up and job.reason]
+        return max(reasons, key=reasons.count, default="")
 
     def _close(self, wait: bool) -> None:
         if self._run is not None:
@@ -288,9 +287,8 @@ class ClusterPool(PoolBase):
 
     def get_active_nodes(self) -> list[str]:
         """The hosts of the workers that are up."""
-        if self._run is None:
-            return []
-        return sorted({job.host for job in list(self._run.watcher.supply.jobs.values()) if job.up and job.live})
+        jobs = list(self._run.watcher.supply.jobs.values()) if self._run else []
+        return sorted({job.host for job in jobs if job.up and job.live})
 
 
 def _latest(found: Mapping[str, str]) -> dict[int, tuple[str, str]]:

@@ -1,0 +1,211 @@
+"""Looking at runs: status, tasks, logs, wait, why, while their scripts run and after they are gone."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import nornir_pools as pools
+
+from ..conftest import until
+from ..terminal import Terminal
+from .conftest import Cli
+
+pytestmark = pytest.mark.timeout(120)
+WAITING = ["waiting 0", "waiting 1", "waiting 2"]
+Running = Callable[[], "subprocess.Popen[str]"]
+
+
+def test_a_run_is_seen_while_its_script_runs(cli: Cli, running: Running) -> None:
+    running()
+    facts = cli.data("status", "work")
+    assert facts["state"] == "held"
+    assert facts["tasks"] == {"waiting": 3, "running": 2, "succeeded": 1, "failed": 0, "cancelled": 0}
+    assert len(facts["jobs"]) == 2
+    told = cli("status", "last")
+    assert re.search(r"state +held by process \d+ on ", told)
+    assert re.search(r"next:\n  nornir-pools wait work-", told)
+    assert [task["name"] for task in cli.data("tasks", "work", "--running")] == ["running 0", "running 1"]
+    assert [task["name"] for task in cli.data("tasks", "work", "--waiting", "--succeeded")] == ["first", *WAITING]
+    assert "not over after 0.1 s" in cli("wait", "work", "--timeout", "0.1", status=3)
+    assert re.search(r"waits +for its turn: 3 tasks wait, 2 run in 2 jobs", cli("why", "work", "waiting 1"))
+    assert "so far, in job" in cli("why", "work", "running 0")
+    assert "has not started, so there is no log" in cli("logs", "work", "waiting 1")
+
+
+def test_a_run_is_seen_and_waited_for_when_its_script_is_gone(cli: Cli, running: Running) -> None:
+    process = running()
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert cli.data("status", "work")["state"] == "left"
+    assert cli.data("status", "work")["tasks"]["running"] == 2
+    waiting = cli.start("wait", "work")
+    Path("go").touch()
+    out, err = waiting.communicate(timeout=50)
+    assert waiting.returncode == 0, out + err
+    facts = cli.data("status", "work")
+    assert facts["tasks"] == {"waiting": 0, "running": 0, "succeeded": 6, "failed": 0, "cancelled": 0}
+    assert "left by its script; all its tasks are done" in cli("status", "work")
+    before = sorted(path for path in Path(facts["path"]).rglob("*") if path.name != "holder")
+    cli("tasks", "work")
+    assert sorted(path for path in Path(facts["path"]).rglob("*") if path.name != "holder") == before
+
+
+def test_a_run_that_nobody_works_on_is_lost(cli: Cli, running: Running) -> None:
+    process = running()
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    (path,) = Path(".nornir_pools").absolute().iterdir()
+    assert pools.cancel(path, ["running 0", "running 1"]) is False
+    until(lambda: not pools.look(path).live_jobs(), "jobs live", 40)
+    assert cli.data("status", "work", status=3)["tasks"]["waiting"] == 3
+    told = cli("status", "work", status=3)
+    assert "none of its jobs is alive" in told
+    assert "nornir_pools.attach('work-" in told
+    assert "waits in vain" in cli("why", "work", "waiting 0")
+    cli("wait", "work", status=3)
+    until(lambda: not pools.look(path).live_jobs(), "jobs live")
+
+
+def test_the_tasks_of_a_closed_run_are_told(cli: Cli) -> None:
+    name = cli.run_failing()["name"]
+    assert [task["state"] for task in cli.data("tasks", name)] == ["succeeded", "failed", "succeeded", "failed", "failed"]
+    first = cli.data("tasks", name)[0]
+    assert first["started"] <= first["finished"]
+    assert first["node"]
+    assert first["memory"] > 1e6
+    told = cli("tasks", name, "--failed")
+    assert re.search(r"^ 2  failed +[\d.]+s +\S+ +line 4 +exit status 3: cannot read tile 2$", told, re.MULTILINE)
+    assert "No task of run" in cli("tasks", name, "--running")
+    assert "line 4: exit status 3: cannot read tile 2" in cli("status", name, status=1)
+    assert re.search(rf"closed +5/5 +3 +- +\S+ ago +{name}$", cli("status"), re.MULTILINE)
+    assert [run["name"] for run in cli.data("status")] == [name]
+
+
+def test_the_part_of_the_log_that_belongs_to_a_task(cli: Cli) -> None:
+    cli.run_failing()
+    assert cli("logs", "last", "line 4") == "cannot read tile 2\n"
+    assert cli("logs", "last", "2") == "cannot read tile 2\n"
+    told = cli("logs", "last", "--all-failed")
+    assert re.findall(r"^==> (\d+) ", told, re.MULTILINE) == ["2", "4", "5"]
+    assert "no such channel\n" in told
+
+
+def test_a_log_can_be_followed(cli: Cli) -> None:
+    Path("list.txt").write_text("echo begun; while [ ! -e go ]; do sleep 0.05; done; echo ended\n")
+    cli("run", "list.txt", "--detach")
+    following = cli.start("logs", "list", "1", "-f")
+    assert following.stdout is not None
+    assert following.stdout.readline() == "begun\n"
+    Path("go").touch()
+    assert following.communicate(timeout=40)[0] == "ended\n[task 1 succeeded]\n"
+    cli("wait", "list")
+    until(lambda: pools.look("list").info.state == "closed", "it is not closed", 20)
+
+
+def test_why_a_task_has_failed(cli: Cli) -> None:
+    cli.run_failing()
+    told = cli("why", "last", "line 4")
+    for words in (
+        r"failed: task 2 \(line 4\) of run list-",
+        r"command +echo .*exit 3",
+        r"cause +exit status 3: cannot read tile 2",
+        r"ran +in job \S+ on \S+, started 20",
+        r"used +[\d.]+ MB, [\d.]+s of CPU",
+        r"\| cannot read tile 2",
+        r"next +.*nornir-pools retry list-\S+ --task 2",
+    ):
+        assert re.search(words, told), words
+    assert cli.data("why", "last", "2")["status"] == 3
+
+
+@pytest.mark.slurm
+def test_why_a_job_waits_is_told_in_words(cli: Cli) -> None:
+    if cli.executor != "slurm":
+        pytest.skip("local jobs do not wait")
+    Path("list.txt").write_text("true\n")
+    cli("run", "list.txt", "--detach", NORNIR_POOLS_SLURM_ADDITIONAL_PARAMETERS='{"begin": "now+1hour"}')
+    until(lambda: bool(pools.look("list").jobs), "no job was sent", 20)
+    told = cli("why", "list", "1")
+    assert re.search(r"pending +1 jobs: it is to start later.*\(BeginTime\)", told)
+    assert re.search(r"expected +to start 20\d\d-.*\(in (59m|1h)", told)
+    cli("cancel", "list")
+
+
+def test_to_watch_is_to_see_it_end(cli: Cli) -> None:
+    Path("list.txt").write_text("while [ ! -e go ]; do sleep 0.05; done\n")
+    cli("run", "list.txt", "--detach")
+    until(lambda: bool(pools.look("list").counts["running"]), "it does not run", 40)
+    watching = cli.start("status", "list", "--watch")
+    assert watching.stdout is not None
+    assert "1 running" in watching.stdout.readline()
+    Path("go").touch()
+    out, _ = watching.communicate(timeout=40)
+    assert "1 succeeded" in out.splitlines()[-1]
+    assert watching.returncode == 0
+    until(lambda: pools.look("list").info.state == "closed", "it is not closed", 20)
+
+
+def test_a_terminal_of_80_columns_is_enough(here: Cli) -> None:
+    here.run_failing()
+    script = "import sys\nfrom nornir_pools.cli import main\nsys.exit(main(['tasks', 'last']))\n"
+    with Terminal(script, TERM="xterm-256color", COLUMNS="80") as terminal:
+        assert terminal.end(40) == 0
+        assert "\x1b[" in terminal.text
+        lines = re.sub(r"\x1b\[[\d;]*m", "", terminal.text).splitlines()
+        assert max(map(len, lines)) <= 80
+        assert any("line 4" in line and "exit status 3" in line for line in lines)
+
+
+NAMES = ("status", "tasks", "logs", "wait", "why", "efficiency", "retry", "cancel", "debug")
+
+
+def test_an_unknown_run_and_two_that_match_are_refused(here: Cli) -> None:
+    more = {"logs": ["1"], "why": ["1"], "debug": ["1"], "retry": ["--failed"]}
+    for name in NAMES:
+        told = here(name, "nowhere", *more.get(name, []), status=2)
+        assert "there is no run 'nowhere'; the newest ones are: none" in told
+    for number in range(2):
+        pools.GetClusterPool(f"twin{number}", 1, executor="local").add_task("t", len, "x").wait_return(40)
+    pools.ClosePools()
+    for name in NAMES:
+        told = here(name, "twin", *more.get(name, []), status=2)
+        assert re.search("'twin' is the beginning of more than one run's name: twin0-.*, twin1-", told)
+
+
+def test_an_unknown_task_is_refused(here: Cli) -> None:
+    here.run_failing()
+    for words in (
+        ["logs", "last"],
+        ["why", "last"],
+        ["debug", "last"],
+        ["cancel", "last", "--task"],
+        ["retry", "last", "--task"],
+    ):
+        assert "there is no task '77' in run list-" in here(*words, "77", status=2)
+        assert "'line' may be any of 5 tasks" in here(*words, "line", status=2)
+    assert "which task?" in here("logs", "last", status=2)
+
+
+def test_help_of_each_command_shows_an_example_and_loads_nothing_heavy(here: Cli) -> None:
+    listed = re.findall(r"^  (\w+)  ", here("--help").partition("Commands:\n")[2], re.MULTILINE)
+    assert {"run", "status", "tasks", "logs", "why", "cancel", "retry", "wait", "clean", "debug", "efficiency", "demo"} <= set(
+        listed
+    )
+    for name in set(listed) - {"demo"}:
+        assert f"Example: nornir-pools {name} " in here(name, "--help")
+    heavy = ("rich", "submitit", "numpy", "nornir_pools.cluster.launcher", "skimage")
+    program = (
+        "import sys\nfrom nornir_pools.cli import main\nmain(['--help'])\n"
+        f"assert not set({heavy}) & set(sys.modules), sorted(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, env=here.environment, capture_output=True, timeout=40)
+    assert re.fullmatch(r"nornir-pools \d.*\n", here("--version"))
+    assert "Usage" in here(status=2)
+    assert "No such command" in here("nonsense", status=2)

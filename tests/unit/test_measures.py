@@ -1,0 +1,66 @@
+"""What the workers measure of each task."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from nornir_pools.cluster.measures import Meter, command_facts, has_failed
+from nornir_pools.command import run_command, take_peak
+from nornir_pools.outcome import Outcome, call
+
+LARGE = 150_000_000
+
+
+def test_memory_of_a_task_is_its_own_and_not_that_of_one_before() -> None:
+    meter = Meter()
+    meter.start()
+    before = meter.facts()["memory"]
+    meter.start()
+    len(b"x" * LARGE)
+    assert meter.facts()["memory"] - before == pytest.approx(LARGE, rel=0.1)
+    meter.start()
+    assert meter.facts()["memory"] < before + LARGE / 2
+
+
+def test_cpu_is_that_of_the_process_and_of_its_children() -> None:
+    program = "import time\nwhile time.process_time() < 0.3: pass"
+    meter = Meter()
+    meter.start()
+    subprocess.run([sys.executable, "-c", program], check=True)
+    assert meter.facts()["cpu"] == pytest.approx(0.3, abs=0.1)
+    meter.start()
+    time.sleep(0.05)
+    assert meter.facts()["cpu"] < 0.04
+
+
+def test_memory_of_a_command_is_its_own_though_a_larger_one_was_before() -> None:
+    take_peak()
+    for size in (LARGE, LARGE // 3):
+        run_command([sys.executable, "-c", f"len(b'x' * {size})"], shell=False)
+        assert size < take_peak() < size + 60_000_000
+    assert take_peak() == 0
+
+
+def test_a_kernel_that_resets_no_peak_costs_no_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    meter = Meter()
+    monkeypatch.setattr(meter, "_reset", -1)
+    meter.start()
+    assert meter.facts()["memory"] > 0
+
+
+def test_how_a_command_ended_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    outcome = call(run_command, ("echo one >&2; echo two >&2; exit 3",), {})
+    outcome.facts = command_facts(outcome, run_command)
+    assert outcome.facts == {"status": 3, "last": "two"}
+    assert has_failed(outcome)
+    assert capsys.readouterr().err == "one\ntwo\n"
+    outcome = call(run_command, ("kill -9 $$",), {})
+    assert command_facts(outcome, run_command)["status"] == -9
+    outcome = call(run_command, ("true",), {})
+    assert command_facts(outcome, run_command) == {"status": 0}
+    assert not has_failed(Outcome(facts={"status": 0}))
+    assert command_facts(Outcome(value=(1, "", "")), len) == {}
