@@ -120,6 +120,10 @@ class PoolView(Adding):
         """The same pool with these options on top of the view's."""
         return self._pool.with_options(**{**self._options, **options})
 
+    def share(self, value: Any) -> Any:
+        """As of the pool itself."""
+        return self._pool.share(value)
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._pool, name)
 

@@ -46,7 +46,7 @@ class Task(futures.Future[Any]):
 
     _ids = itertools.count(1)
     _traceback: TracebackType | None = None
-    _parts: Sequence[message.Buffer] = ()  # the call, pickled, while it waits to be sent to another process
+    _parts: Sequence[Any] = ()  # the call, pickled, while it waits to be sent to another process
 
     def __init__(
         self,

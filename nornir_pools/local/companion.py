@@ -24,6 +24,7 @@ from ..deaths import oom_kills
 from ..message import Buffer
 from ..task import Task
 from . import process_worker
+from .memory import Part
 from .pipe import Channel
 
 __all__ = ["GROUPS", "Companion"]
@@ -86,7 +87,7 @@ class Companion:
         """How many tasks the worker has, begun or not."""
         return len(self._sent)
 
-    def send(self, calls: Sequence[tuple[Task, Sequence[Buffer]]]) -> None:
+    def send(self, calls: Sequence[tuple[Task, Sequence[Part]]]) -> None:
         """Give the worker these calls. If it has died, `receive` will tell."""
         first = self._number + 1
         self._number += len(calls)
