@@ -1,8 +1,8 @@
 """Messages through the pipe between a thread and its worker process: a label (plain data) and pickled parts.
 
-One message on the wire::
+Messages that are sent at once have one head. On the wire::
 
-    8 bytes: length of the head │ head: pickle of (label, what the parts are) │ part │ part …
+    8 bytes: length of the head │ head: pickle of [(label, what the parts are), …] │ part │ part …
 
 One read may bring several small messages; a large part is read, without being copied, into memory of its own. The parts in
 files of memory are only told in the head: the descriptors of all files of a message come with its first byte, so that they
@@ -40,54 +40,71 @@ class Channel:
     """One end of a pipe, which it takes over."""
 
     def __init__(self, pipe: Connection) -> None:
-        self._read_ahead = b""
+        self._data = b""  # what was read, of which
+        self._position = 0  # so much is dealt with
+        self._coming: deque[tuple[Any, list[Any]]] = deque()  # labels and kinds of parts of messages whose head was read
         self._open(pipe)
 
     def send(self, messages: Iterable[tuple[Any, Sequence[Part]]]) -> None:
         """Send messages (label, parts). Raises OSError when the other side is gone."""
-        small: list[Buffer] = []
-        waiting = 0
+        head: list[tuple[Any, list[Any]]] = []
+        pieces: list[Buffer] = []
+        size = 0
         for label, parts in messages:
             files = [part for part in parts if isinstance(part, MemoryFile)]
             inside = [part for part in parts if not isinstance(part, MemoryFile)]
-            head = pickle.dumps(
-                (label, [part.entry if isinstance(part, MemoryFile) else len(part) for part in parts]), pickle.HIGHEST_PROTOCOL
-            )
-            if files:
-                if small:
-                    self._write(b"".join(small))
-                    small, waiting = [], 0
-                self._write_with(_LENGTH.pack(len(head)) + head, files)
-            else:
-                small += [_LENGTH.pack(len(head)), head]
-                waiting += len(head)
-            waiting += sum(map(len, inside))
-            if waiting <= _SMALL:
-                small += inside
+            kinds = [part.entry if isinstance(part, MemoryFile) else len(part) for part in parts]
+            if files or size > _SMALL:
+                self._send_together(head, pieces)
+                head, pieces, size = [], [], 0
+            if files:  # a head of its own, with which they come
+                self._send_together([(label, kinds)], inside, files)
                 continue
-            for piece in (b"".join(small), *inside):
-                self._write(piece)
-            small, waiting = [], 0
-        if small:
-            self._write(b"".join(small))
+            head.append((label, kinds))
+            pieces += inside
+            size += sum(map(len, inside))
+        self._send_together(head, pieces)
+
+    def _send_together(
+        self, head: list[tuple[Any, list[Any]]], pieces: Sequence[Buffer], files: Sequence[MemoryFile] = ()
+    ) -> None:
+        if not head:
+            return
+        pickled = pickle.dumps(head, pickle.HIGHEST_PROTOCOL)
+        start = _LENGTH.pack(len(pickled)) + pickled
+        if files:
+            start = self._write_rights(start, files)
+        if sum(map(len, pieces)) <= _SMALL:
+            self._write(b"".join([start, *pieces]))
+            return
+        for piece in (start, *pieces):
+            self._write(piece)
 
     def receive(self) -> tuple[Any, list[Buffer]]:
         """Wait for a message. Raises EOFError or OSError when the other side is gone."""
-        data = self._read_ahead
-        while len(data) < _LENGTH.size or len(data) < (start := _LENGTH.size + _LENGTH.unpack_from(data)[0]):
-            data += self._read()
-        label, kinds = pickle.loads(data[_LENGTH.size : start])
+        if not self._coming:
+            self._need(_LENGTH.size)
+            length = _LENGTH.unpack_from(self._data, self._position)[0]
+            self._position += _LENGTH.size
+            self._need(length)
+            start, self._position = self._position, self._position + length
+            self._coming.extend(pickle.loads(memoryview(self._data)[start : self._position]))
+        label, kinds = self._coming.popleft()
         files = self._open_files([kind for kind in kinds if not isinstance(kind, int)])
         parts: list[Buffer] = []
         for kind in kinds:
             if not isinstance(kind, int):
                 parts += files.popleft() if files else []
                 continue
-            part = bytearray(data[start : start + kind])
-            start += kind
+            part = bytearray(memoryview(self._data)[self._position : self._position + kind])
+            self._position += len(part)
             parts.append(part if len(part) == kind else self._read_rest(part, kind))
-        self._read_ahead = data[start:]
         return label, parts if files is not None else message.dump(_Lost())
+
+    def _need(self, count: int) -> None:
+        """Read until so many bytes are there."""
+        while len(self._data) - self._position < count:
+            self._data, self._position = self._data[self._position :] + self._read(), 0
 
     if os.name == "posix":
 
@@ -110,8 +127,8 @@ class Channel:
         def _write(self, piece: Buffer) -> None:
             self._socket.sendall(piece)
 
-        def _write_with(self, head: bytes, files: Sequence[MemoryFile]) -> None:
-            """The head, its first bytes with the descriptors of the files."""
+        def _write_rights(self, head: bytes, files: Sequence[MemoryFile]) -> bytes:
+            """Write the first bytes, with the descriptors of the files, and return the others."""
             for first in range(0, len(files), _MOST_FILES):
                 rights = array.array("i", [file.fd for file in files[first : first + _MOST_FILES]])
                 while True:
@@ -123,7 +140,7 @@ class Channel:
                             raise
                         time.sleep(0.01)
                 head = head[1:]
-            self._write(head)
+            return head
 
         def _read(self) -> bytes:
             data, ancillary, flags, _ = self._socket.recvmsg(_SMALL, _ANCILLARY, _CLOSE_ON_EXEC)
@@ -179,7 +196,7 @@ class Channel:
             if len(piece):
                 self._pipe.send_bytes(piece)
 
-        def _write_with(self, head: bytes, files: Sequence[MemoryFile]) -> None:
+        def _write_rights(self, head: bytes, files: Sequence[MemoryFile]) -> bytes:
             raise NotImplementedError
 
         def _read(self) -> bytes:
@@ -191,7 +208,7 @@ class Channel:
         def _read_rest(self, part: bytearray, size: int) -> bytearray:
             while len(part) < size:
                 part += self._pipe.recv_bytes()
-            self._read_ahead = bytes(part[size:])
+            self._data, self._position = bytes(part[size:]), 0
             del part[size:]
             return part
 

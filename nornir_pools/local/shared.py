@@ -15,7 +15,7 @@ from typing import Any
 from .. import message
 from ..errors import ArgumentError
 from ..task import Task, dump_call
-from .memory import AVAILABLE, MemoryFile, Part, into_files
+from .memory import AVAILABLE, LARGE, MemoryFile, Part, into_files
 
 __all__ = ["Shared", "Store", "keep_parts", "trim"]
 
@@ -69,7 +69,10 @@ class Store:
         used: dict[int, MemoryFile] = {}
         self._here.used = used
         try:
-            parts = into_files(dump_call(task), self._known)
+            pickled = dump_call(task)
+            if len(pickled) == 1 and len(pickled[0]) < LARGE and not used:
+                return [pickled[0]]
+            parts = into_files(pickled, self._known)
         finally:
             self._here.used = before
         # What was not copied into a file is still the caller's memory, which may change before the task is sent.

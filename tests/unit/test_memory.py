@@ -142,7 +142,6 @@ def test_message_may_have_more_files_than_the_system_passes_at_once(channels: tu
 def test_descriptors_that_cannot_be_had_are_an_error_of_their_own_message(channels: tuple[Channel, Channel]) -> None:
     ours, theirs = channels
     theirs.send([("lost", [b"a", *[MemoryFile([b"x"]) for _ in range(4)], b"b"]), ("good", [b"c"])])
-    theirs.send([("also good", [MemoryFile([b"d"])])])
     before = descriptors()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, before)) + 1, hard))
@@ -161,6 +160,7 @@ def test_descriptors_that_cannot_be_had_are_an_error_of_their_own_message(channe
         message.load(parts)
     assert (label, caught.value.errno) == ("lost", errno.EMFILE)
     assert ours.receive() == ("good", [b"c"])
+    theirs.send([("also good", [MemoryFile([b"d"])])])
     assert [bytes(part) for part in ours.receive()[1]] == [b"d"]
     assert descriptors() <= before
 
