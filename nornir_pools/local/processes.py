@@ -34,7 +34,7 @@ from .shared import Store
 __all__ = ["ProcessPool", "stop_servers"]
 
 _SHORT = 0.001  # seconds: tasks that take less, by the last ones, travel in groups
-_GROUP = 16  # tasks: most of a group
+_GROUP = 64  # tasks: most of a group
 _ROOM = 1 << 15  # bytes: what a pipe takes without being read, at the least
 _FILE = _ROOM // 4  # as so many bytes counts a file: a user may have only so many of them on their way at once
 
@@ -118,18 +118,19 @@ class ProcessPool(LocalThreadPoolBase):
             return
         group = [task, *self._more(_ROOM - _size(task))]
         if self._told_below:
-            self._tell()
+            with self._changed:  # not by _tell: what is sent is unfinished, but waits no more, and others may be added
+                self._changed.notify_all()
         task.set_running_or_notify_cancel()
         while group:
             group = self._run_group(group)
 
     def _more(self, room: int) -> list[Task]:
-        """Further tasks to send along: while tasks are short, and so many wait that no other thread goes without.
+        """Further tasks to send along: while tasks are short, this thread's share of those that wait.
 
         They must fit into the pipe (`room` bytes), or this thread could wait for the worker to read a call while the
         worker waits for this thread to read a result.
         """
-        count = min(_GROUP, len(self._waiting) // (2 * self.num_threads)) if self._seconds < _SHORT and GROUPS else 0
+        count = min(_GROUP, len(self._waiting) // self.num_threads) if self._seconds < _SHORT and GROUPS else 0
         tasks: list[Task] = []
         while len(tasks) < count and room > 0:
             try:
