@@ -147,7 +147,7 @@ class Channel:
             for _, kind, content in ancillary:
                 if kind == socket.SCM_RIGHTS:
                     self._descriptors.append([*array.array("i", content[: len(content) // 4 * 4])])
-            if flags & socket.MSG_CTRUNC and not ancillary:  # this process can have no more descriptors
+            if flags & _TRUNCATED and not ancillary:  # this process can have no more descriptors
                 self._descriptors.append([])
             if not data:
                 raise EOFError
@@ -155,6 +155,8 @@ class Channel:
 
         def _open_files(self, entries: Sequence[tuple[list[int], int | None, bool]]) -> deque[list[memoryview]] | None:
             """What is in the files of the message that comes next; None if one of them cannot be had."""
+            if not entries:
+                return deque()
             fds: list[int] = []
             for _ in range(0, len(entries), _MOST_FILES):
                 fds += self._descriptors.popleft()
@@ -214,7 +216,8 @@ class Channel:
 
 
 _ANCILLARY = socket.CMSG_SPACE(4 * _MOST_FILES) if hasattr(socket, "CMSG_SPACE") else 0
-_CLOSE_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
+_CLOSE_ON_EXEC = int(getattr(socket, "MSG_CMSG_CLOEXEC", 0))  # (to look at a flag of `enum` takes longer than the read)
+_TRUNCATED = int(getattr(socket, "MSG_CTRUNC", 0))
 
 
 def _close_all(fds: Sequence[int]) -> None:
