@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -175,10 +177,26 @@ def _fill(file: int, data: bytes) -> None:
 def _start(command: Any, **options: Any) -> subprocess.Popen[bytes]:
     if os.name != "posix":  # pragma: no cover - Windows has no process groups of this kind
         return subprocess.Popen(command, **options)
-    process = subprocess.Popen(command, start_new_session=True, **options)
+    # A command that asks at the terminal must fail: in a group that is not the terminal's it would be stopped for ever, in a
+    # session of its own there is no terminal. But to the system's scheduler (autogroup) each session is a group to be set up
+    # and shared with, which is much of what a short command costs; so there is one only where there is a terminal.
+    if sys.version_info < (3, 11) or _has_terminal():
+        process = subprocess.Popen(command, start_new_session=True, **options)
+    else:
+        process = subprocess.Popen(command, process_group=0, **options)
     with _groups_lock:
         _groups.add(process.pid)
     return process
+
+
+@functools.cache
+def _has_terminal() -> bool:
+    """Whether this process has a controlling terminal. (None comes later, and to one that goes nobody needs to pay heed.)"""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
 
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:
