@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 
 from ..message import Buffer
 
-__all__ = ["AVAILABLE", "LARGE", "MemoryFile", "Part", "into_files", "open_file"]
+__all__ = ["AVAILABLE", "LARGE", "MemoryFile", "Part", "into_files", "let_go", "open_file"]
 
 AVAILABLE = hasattr(os, "memfd_create") and hasattr(socket, "SCM_RIGHTS")
 LARGE = 1 << 20  # bytes: less goes through the pipe sooner than it is mapped
@@ -36,17 +36,22 @@ class MemoryFile:
     a file that is not `inside` of the messages it goes with are kept by the receiver, under the token.
     """
 
-    __slots__ = ("__weakref__", "fd", "inside", "sizes", "token")
+    __slots__ = ("__weakref__", "capacity", "fd", "inside", "sizes", "token")
 
     def __init__(self, parts: Sequence[Buffer], token: int | None = None, *, inside: bool = True) -> None:
         """Copy the parts. Raises OSError where no more memory or descriptors are to be had."""
         self.fd = -1
-        self.sizes = [len(part) for part in parts]
         self.token = token
         self.inside = inside
         _check_room()
         self.fd = os.memfd_create("nornir_pools")
         _held.add(self.fd)
+        self.fill(parts)
+        self.capacity = _length(parts)
+
+    def fill(self, parts: Sequence[Buffer]) -> None:
+        """Copy the parts in place of what is there."""
+        self.sizes = [len(part) for part in parts]
         for start, part in zip(_starts(self.sizes), parts, strict=False):
             view = memoryview(part)
             while len(view):
@@ -86,14 +91,20 @@ Part: TypeAlias = "Buffer | MemoryFile"
 class _Mapping(mmap.mmap):
     """Counted, as it has a descriptor of its own where that cannot be turned off."""
 
+    forks = 0  # of this process before it was made
+
     def __del__(self) -> None:
         _held.discard(-id(self))
 
 
-def into_files(parts: Sequence[Buffer], known: Callable[[memoryview], MemoryFile | None] | None = None) -> list[Part]:
+def into_files(
+    parts: Sequence[Buffer],
+    known: Callable[[memoryview], MemoryFile | None] | None = None,
+    spare: list[MemoryFile] | None = None,
+) -> list[Part]:
     """The parts of a message, the large ones in files of memory as far as such are to be had.
 
-    `known` may know a file for a large buffer that is read-only.
+    `known` may know a file for a large buffer that is read-only; `spare` are files to be used again.
     """
     if not AVAILABLE or sum(map(len, parts)) < LARGE:
         return list(parts)
@@ -105,16 +116,41 @@ def into_files(parts: Sequence[Buffer], known: Callable[[memoryview], MemoryFile
         if file is None:
             run.append(part)
         else:
-            result += [*_one_file(run), file]
+            result += [*_one_file(run, spare), file]
             run = []
-    return [*result, *_one_file(run)]
+    return [*result, *_one_file(run, spare)]
 
 
-def _one_file(parts: Sequence[Buffer]) -> Sequence[Part]:
+def _one_file(parts: Sequence[Buffer], spare: list[MemoryFile] | None) -> Sequence[Part]:
     if sum(map(len, parts)) >= LARGE:
         with contextlib.suppress(OSError):
-            return [MemoryFile(parts)]
+            file = None
+            with contextlib.suppress(IndexError):  # another thread was faster
+                file = spare.pop() if spare else None
+            if file is None or not file.capacity // 2 <= _length(parts) <= file.capacity:
+                file = MemoryFile(parts)
+            else:
+                file.fill(parts)
+            return [file]
     return parts
+
+
+def let_go(parts: Sequence[Buffer]) -> bool:
+    """Unmap what was received; whether it is certain that nobody will ever look at it again, so that it may be written over."""
+    views = [part for part in parts if isinstance(part, memoryview)]
+    mappings = {id(view.obj): view.obj for view in views}.values()
+    if not views or any(view.readonly for view in views):
+        return False
+    if not all(isinstance(mapping, _Mapping) and mapping.forks == _Mapping.forks for mapping in mappings):
+        return False  # a copy, or a process that was forked meanwhile may use it
+    try:
+        for view in views:
+            view.release()
+        for mapping in mappings:
+            mapping.close()  # type: ignore[attr-defined]
+    except BufferError:  # an array that was made from it lives
+        return False
+    return True
 
 
 def open_file(fd: int, sizes: Sequence[int], token: int | None) -> list[memoryview]:
@@ -143,6 +179,7 @@ def _map(fd: int, length: int, token: int | None) -> Buffer | _Mapping:
             while position < length and (count := os.preadv(fd, [view[position:]], position)):
                 position += count
         return copy if token is None else memoryview(copy).toreadonly()
+    mapping.forks = _Mapping.forks
     if not _MAPPING_OPTIONS:
         _held.add(-id(mapping))
     if token is not None:
@@ -158,6 +195,18 @@ def _starts(sizes: Sequence[int]) -> Iterator[int]:
         yield position
         position += size
     yield position
+
+
+def _length(parts: Sequence[Buffer]) -> int:
+    return [*_starts([len(part) for part in parts])][-1]
+
+
+def _count_fork() -> None:
+    _Mapping.forks += 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_count_fork)
 
 
 def _check_room() -> None:

@@ -15,7 +15,7 @@ from .. import message
 from .. import outcome as outcomes
 from ..base import live_pools
 from ..command import end_commands
-from .memory import into_files
+from .memory import into_files, let_go
 from .pipe import Channel
 from .shared import trim
 
@@ -43,13 +43,14 @@ def work(pipe: Connection, tickets: Connection | None, environment: dict[str, st
         except (EOFError, OSError):
             break
         outcome = outcomes.call(_load_and_call, (parts,), {})
-        del parts
         facts, frozen = outcomes.freeze(outcome, name)
         del outcome
         results = into_files(frozen)
         del frozen
+        done_with = let_go(parts)
+        del parts
         try:
-            channel.send([((facts, number), results)])
+            channel.send([((facts, number, done_with), results)])
         except OSError:
             break  # nobody is left to read it
         del results

@@ -91,6 +91,8 @@ class ProcessPool(LocalThreadPoolBase):
     def _finish(self, task: Task, outcome: Outcome | None) -> None:
         task._parts = ()
         super()._finish(task, outcome)
+        if not self._unfinished:
+            self._store.spare.clear()  # nothing to do: the memory is given back
 
     def _close(self, wait: bool) -> None:
         super()._close(wait)
@@ -164,7 +166,9 @@ class ProcessPool(LocalThreadPoolBase):
             answer = companion.receive()
             if answer is None:
                 return self._bury(companion)
-            task, facts, parts = answer
+            task, facts, parts, done_with = answer
+            if done_with:
+                self._store.reuse(task._parts)
             self._finish(task, outcomes.thaw(facts, parts, task.name))
             del task, answer, parts
         self._seconds = 0.5 * (self._seconds + (time.monotonic() - begun) / count)

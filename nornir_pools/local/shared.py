@@ -21,6 +21,7 @@ __all__ = ["Shared", "Store", "keep_parts", "trim"]
 
 _ARRAYS = 32  # how many read-only arrays a pool knows again, the last ones
 _VALUES = 16  # how many shared values a worker has ready, the last ones
+_SPARE = 4  # how many files are kept to be used again, while there are tasks
 _tokens = itertools.count(1)
 
 _parts: OrderedDict[int, Sequence[message.Buffer]] = OrderedDict()  # in a worker, by token: shared values, pickled,
@@ -50,6 +51,8 @@ class Store:
         self.pool = pool
         self._here = threading.local()  # .used: the files of shared values in the call that this thread pickles
         self._shared: weakref.WeakSet[MemoryFile] = weakref.WeakSet()
+        self.spare: list[MemoryFile] = []
+        """What workers have done with: to write into it again takes a fraction of what fresh memory does."""
         self._arrays: OrderedDict[int, tuple[weakref.ref[Any], MemoryFile]] = OrderedDict()  # by id
 
     def share(self, value: Any) -> Any:
@@ -72,7 +75,7 @@ class Store:
             pickled = dump_call(task)
             if len(pickled) == 1 and len(pickled[0]) < LARGE and not used:
                 return [pickled[0]]
-            parts = into_files(pickled, self._known)
+            parts = into_files(pickled, self._known, self.spare)
         finally:
             self._here.used = before
         # What was not copied into a file is still the caller's memory, which may change before the task is sent.
@@ -84,6 +87,12 @@ class Store:
         if used is None:
             raise ArgumentError(f"a value shared by pool {self.pool!r} can be used in the tasks of that pool, and nowhere else")
         used[id(file)] = file
+
+    def reuse(self, parts: Sequence[Part]) -> None:
+        """A worker has let go of this call, and nobody else has it."""
+        for part in parts:
+            if isinstance(part, MemoryFile) and part.token is None and len(self.spare) < _SPARE:
+                self.spare.append(part)
 
     def close(self) -> None:
         """Give the memory back; workers that have it mapped keep it until they end."""

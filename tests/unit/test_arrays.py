@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -251,3 +252,67 @@ def test_stored_array_goes_with_its_owner_and_only_the_last_are_known() -> None:
     gc.collect()
     assert not pool._store._arrays
     assert not memory._held
+
+
+_kept: list[Any] = []  # in a worker
+
+
+def keep(array: Any) -> float:
+    _kept.append(array)
+    return sum(float(each[0]) for each in _kept)
+
+
+def look_later(array: Any, go: str, answer: str) -> None:
+    """Leave a process behind that looks at the array after the task is over."""
+    if not os.fork():
+        functions.wait_for_file(go)
+        Path(f"{answer}.part").write_text(str(array[0]))
+        os.rename(f"{answer}.part", answer)
+        os._exit(0)
+
+
+@pytest.fixture
+def busy(tmp_path: Path) -> Iterator[tuple[Any, list[int]]]:
+    """A pool of which one worker waits, and the memory files that were made since."""
+    pool = pools.GetMultithreadingPool("p", 2)
+    blocker = pool.submit(functions.wait_for_file, str(tmp_path / "end"))
+    made: list[int] = []
+    create = os.memfd_create
+
+    def count(name: str) -> int:
+        made.append(create(name))
+        return made[-1]
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(os, "memfd_create", count)
+        yield pool, made
+    (tmp_path / "end").touch()
+    blocker.result(30)
+    until(lambda: not memory._held, "an idle pool keeps memory")
+
+
+def test_memory_that_a_worker_is_done_with_is_used_again(busy: tuple[Any, list[int]]) -> None:
+    pool, made = busy
+    for start in range(10):
+        assert pool.submit(look, numbers(start)).result(30)[0] == numbers(start).sum()
+    assert len(made) == 1
+    assert pool.submit(look, numbers()[: MEGA // 8 + 10]).result(30)[0] == numbers()[: MEGA // 8 + 10].sum()
+    assert pool.submit(look, np.tile(numbers(), 3)).result(30)[0] == 3 * numbers().sum()
+    assert len(made) == 2
+
+
+def test_memory_that_a_task_keeps_is_not_written_over(busy: tuple[Any, list[int]]) -> None:
+    pool, made = busy
+    assert [pool.submit(keep, numbers(start)).result(30) for start in range(1, 5)] == [1, 3, 6, 10]
+    assert len(made) == 4
+
+
+def test_memory_that_a_forked_process_has_is_not_written_over(busy: tuple[Any, list[int]]) -> None:
+    pool, made = busy
+    go, answer = Path("go").absolute(), Path("answer").absolute()
+    pool.submit(look_later, numbers(5), str(go), str(answer)).result(30)
+    pool.submit(look, numbers(6)).result(30)
+    go.touch()
+    until(answer.exists, "no answer")
+    assert answer.read_text() == "5.0"
+    assert len(made) == 2
