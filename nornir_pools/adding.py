@@ -34,9 +34,11 @@ class Adding(futures.Executor):
     ) -> _T:
         raise NotImplementedError
 
-    def _command_environment(self) -> dict[str, str] | None:
+    def _command_environment(self) -> dict[Any, Any] | None:
         """The environment a command gets, of this moment. None: the pool carries it to where the command runs."""
-        return dict(os.environ)
+        from .command import environment
+
+        return environment()
 
     def add_task(self, name: str, func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Task:
         """Have ``func(*args, **kwargs)`` run and return its task.
@@ -114,12 +116,16 @@ class PoolView(Adding):
     ) -> _T:
         return self._pool._add(kind, name, func, args, kwargs, may_block=may_block, options=self._options)
 
-    def _command_environment(self) -> dict[str, str] | None:
+    def _command_environment(self) -> dict[Any, Any] | None:
         return self._pool._command_environment()
 
     def with_options(self, **options: Any) -> PoolView:
         """The same pool with these options on top of the view's."""
         return self._pool.with_options(**{**self._options, **options})
+
+    def share(self, value: Any) -> Any:
+        """As of the pool itself."""
+        return self._pool.share(value)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._pool, name)

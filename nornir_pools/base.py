@@ -137,8 +137,8 @@ class PoolBase(Adding):
         if self in here.pools or here.callbacks:
             return
         limit = WAITING_PER_WORKER * self.num_threads
-        # Until a quarter is done: to wake the producer for each task would cost more than a short task does.
-        few = limit * 3 // 4
+        # Until half of them are done: to wake the producer for each task would cost more than a short task does.
+        few = limit // 2
         self._wait_until(lambda: self._closed or self._count_waiting() <= few, few + self.num_threads)
 
     # --- completing tasks

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from typing import IO, Any
+from typing import Any
 
 from .errors import CommandError, CommandStartError
 
-__all__ = ["check_arguments", "end_commands", "run_command", "take_peak"]
+__all__ = ["check_arguments", "end_commands", "environment", "run_command", "take_peak"]
 
 _ACCEPTED = frozenset(
     {
@@ -63,6 +65,14 @@ def check_arguments(command: Any, options: Mapping[str, Any]) -> None:
     for name in options:
         if name not in _ACCEPTED:
             raise TypeError(f"add_process takes the arguments of subprocess.run; {name!r} is none of those it can honour")
+
+
+def environment() -> dict[Any, Any]:
+    """The environment of this moment, as `run_command` takes it."""
+    # The table inside, of bytes: to go through os.environ decodes every name and value, and to start a program with them
+    # encodes them again. (Not left out where it is still that of the process: it may change before the program is started.)
+    table: dict[Any, Any] = vars(os.environ)["_data"]
+    return table.copy()
 
 
 def run_command(
@@ -144,49 +154,79 @@ class _Process(subprocess.Popen[bytes]):
 
 
 @contextlib.contextmanager
-def _output_files(text: str | bytes | None, encoding: str) -> Iterator[tuple[IO[bytes] | int, IO[bytes], IO[bytes]]]:
-    with contextlib.ExitStack() as stack:
-        stdin: IO[bytes] | int = subprocess.DEVNULL
+def _output_files(text: str | bytes | None, encoding: str) -> Iterator[tuple[int, int, int]]:
+    """Descriptors for stdin, stdout and stderr. (Not files: each of their system calls would let another thread go first.)"""
+    files = [_file_without_name(), _file_without_name()]
+    try:
+        stdin = subprocess.DEVNULL
         if text is not None:
-            stdin = stack.enter_context(_file_without_name())
-            stdin.write(text.encode(encoding) if isinstance(text, str) else text)
-            stdin.seek(0)
-        yield stdin, stack.enter_context(_file_without_name()), stack.enter_context(_file_without_name())
+            stdin = _file_without_name()
+            files.append(stdin)
+            _fill(stdin, text.encode(encoding) if isinstance(text, str) else text)
+        yield stdin, files[0], files[1]
+    finally:
+        for file in files:
+            os.close(file)
 
 
 @contextlib.contextmanager
-def _script_of(command: Any, shell: bool) -> Iterator[IO[bytes] | None]:
+def _script_of(command: Any, shell: bool) -> Iterator[int | None]:
     """A shell command that is too long for one argument, though not for all of them (execve(2)), as a file for the shell."""
     text = os.fsencode(command) if os.name == "posix" and shell and isinstance(command, (str, bytes)) else b""
     if not _LONGEST_ARGUMENT <= len(text) < os.sysconf("SC_ARG_MAX"):
         yield None
         return
-    with _file_without_name() as script:
-        script.write(text)
-        script.flush()
+    script = _file_without_name()
+    try:
+        _fill(script, text)
         yield script
+    finally:
+        os.close(script)
 
 
-def _start_script(script: IO[bytes], **options: Any) -> subprocess.Popen[bytes]:
+def _start_script(script: int, **options: Any) -> subprocess.Popen[bytes]:
     shell = options.pop("executable", None) or "/bin/sh"
-    file = script.fileno()
-    return _start([shell, f"/dev/fd/{file}"], pass_fds=(file, *options.pop("pass_fds", ())), **options)
+    return _start([shell, f"/dev/fd/{script}"], pass_fds=(script, *options.pop("pass_fds", ())), **options)
 
 
-def _file_without_name() -> IO[bytes]:
-    """In memory where the system has such files: the text ends up there in any case."""
+def _file_without_name() -> int:
+    """The descriptor of a file, in memory where the system has such files: the text ends up there in any case."""
     if hasattr(os, "memfd_create"):
-        return open(os.memfd_create("output"), "w+b")
-    return tempfile.TemporaryFile()  # pragma: no cover - not Linux
+        return os.memfd_create("output")
+    with tempfile.TemporaryFile() as file:  # pragma: no cover - not Linux
+        return os.dup(file.fileno())
+
+
+def _fill(file: int, data: bytes) -> None:
+    view = memoryview(data)
+    while len(view):
+        view = view[os.write(file, view) :]
+    os.lseek(file, 0, os.SEEK_SET)
 
 
 def _start(command: Any, **options: Any) -> subprocess.Popen[bytes]:
     if os.name != "posix":  # pragma: no cover - Windows has no process groups of this kind
         return subprocess.Popen(command, **options)
-    process = _Process(command, start_new_session=True, **options)
+    # A command that asks at the terminal must fail: in a group that is not the terminal's it would be stopped for ever, in a
+    # session of its own there is no terminal. But to the system's scheduler (autogroup) each session is a group to be set up
+    # and shared with, which is much of what a short command costs; so there is one only where there is a terminal.
+    if sys.version_info < (3, 11) or _has_terminal():
+        process = _Process(command, start_new_session=True, **options)
+    else:
+        process = _Process(command, process_group=0, **options)
     with _groups_lock:
         _groups.add(process.pid)
     return process
+
+
+@functools.cache
+def _has_terminal() -> bool:
+    """Whether this process has a controlling terminal. (None comes later, and to one that goes nobody needs to pay heed.)"""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
 
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:
@@ -202,9 +242,12 @@ def _end_group(process: subprocess.Popen[bytes]) -> None:
         _groups.discard(process.pid)
 
 
-def _read(file: IO[bytes], encoding: str, errors: str) -> str:
-    file.seek(0)
-    return file.read().decode(encoding, errors)
+def _read(file: int, encoding: str, errors: str) -> str:
+    if not os.fstat(file).st_size:
+        return ""
+    with open(file, "rb", buffering=0, closefd=False) as stream:
+        stream.seek(0)
+        return stream.readall().decode(encoding, errors)
 
 
 def _killed(command: Any, number: int, stderr: str) -> str:

@@ -15,7 +15,7 @@ import io
 import json
 import pickle
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 
 Buffer: TypeAlias = "bytes | bytearray | memoryview"
@@ -116,10 +116,18 @@ def _is_plain(value: Any, depth: int = 3) -> bool:
     if kind is bytes:
         return len(value) < _OUT_OF_BAND
     if depth and kind in (tuple, list) and len(value) <= 32:
-        return all(_is_plain(item, depth - 1) for item in value)
+        return _are_plain(value, depth - 1)
     if depth and kind is dict and len(value) <= 32:
-        return all(type(key) is str and _is_plain(item, depth - 1) for key, item in value.items())
+        return all(type(key) is str for key in value) and _are_plain(value.values(), depth - 1)
     return _is_importable_function(value)
+
+
+def _are_plain(values: Iterable[Any], depth: int) -> bool:
+    # A plain loop: this is done for every task, and nothing else is as much of what a short one costs.
+    for item in values:  # noqa: SIM110
+        if type(item) not in _PLAIN and not _is_plain(item, depth):
+            return False
+    return True
 
 
 def _is_importable_function(value: Any) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from queue import SimpleQueue
+from typing import Any
 
 from . import outcome as outcomes
 from .base import PoolBase, PoolKind, here
@@ -30,9 +31,16 @@ class LocalThreadPoolBase(PoolBase):
         self._threads: list[threading.Thread] = []
         self._cpus_each = max(1, usable_cpus() // self.num_threads)
 
-    def _command_environment(self) -> dict[str, str]:
-        # Tasks in processes of their own run side by side: libraries in each of them are to leave CPUs to the others.
-        return {**os.environ, **thread_counts(self._cpus_each, os.environ)}
+    def _thread_counts(self) -> dict[str, str]:
+        """What tasks in processes of their own are told: run side by side, each is to leave CPUs to the others."""
+        return thread_counts(self._cpus_each, os.environ)
+
+    def _command_environment(self) -> dict[Any, Any] | None:
+        environment = super()._command_environment()
+        if environment is not None:
+            for name, count in self._thread_counts().items():
+                environment[os.environ.encodekey(name)] = os.environ.encodevalue(count)
+        return environment
 
     def _perform(self, task: Task) -> Outcome:
         """Run the task's call in (or on behalf of) this thread. Must not raise."""

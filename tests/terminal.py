@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from types import TracebackType
 
-__all__ = ["Terminal"]
+__all__ = ["ROOT", "Terminal"]
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -24,6 +24,7 @@ from ..deaths import oom_kills
 from ..message import Buffer
 from ..task import Task
 from . import process_worker
+from .memory import Part
 from .pipe import Channel
 
 __all__ = ["GROUPS", "Companion"]
@@ -86,7 +87,7 @@ class Companion:
         """How many tasks the worker has, begun or not."""
         return len(self._sent)
 
-    def send(self, calls: Sequence[tuple[Task, Sequence[Buffer]]]) -> None:
+    def send(self, calls: Sequence[tuple[Task, Sequence[Part]]]) -> None:
         """Give the worker these calls. If it has died, `receive` will tell."""
         first = self._number + 1
         self._number += len(calls)
@@ -98,15 +99,18 @@ class Companion:
                 os.write(self._tickets.fileno(), struct.pack(f"!{len(calls)}I", *numbers))
             self._channel.send(((task.name, number), parts) for number, (task, parts) in zip(numbers, calls, strict=True))
 
-    def receive(self) -> tuple[Task, dict[str, Any], list[Buffer]] | None:
-        """Wait for the next outcome; None if the worker has died, which the end of the pipe tells."""
+    def receive(self) -> tuple[Task, dict[str, Any], list[Buffer], bool] | None:
+        """Wait for the next outcome, and whether the worker has let go of the call's memory.
+
+        None if the worker has died, which the end of the pipe tells.
+        """
         try:
-            (facts, number), parts = self._channel.receive()
+            (facts, number, done_with), parts = self._channel.receive()
         except (EOFError, OSError):
             return None
         self.answered += 1
         with self._lock:
-            return self._sent.pop(number), facts, parts
+            return self._sent.pop(number), facts, parts, done_with
 
     def take_back(self, *, dead: bool = False) -> list[Task]:
         """Take the tasks that the worker has not begun; they are the caller's now. Any thread may call this.

@@ -15,7 +15,9 @@ from .. import message
 from .. import outcome as outcomes
 from ..base import live_pools
 from ..command import end_commands
+from .memory import into_files, let_go
 from .pipe import Channel
+from .shared import trim
 
 __all__ = ["work"]
 
@@ -26,26 +28,29 @@ def work(pipe: Connection, tickets: Connection | None, environment: dict[str, st
     # inherited by the programs that a task starts.)
     signal.signal(signal.SIGINT, _leave_to_parent)
     signal.signal(signal.SIGTERM, _end_at_once)
+    channel = Channel(pipe)
     if hasattr(os, "register_at_fork"):
         # The parent knows of this worker's death by the end of the pipe: nothing that a task forks may hold it open.
-        os.register_at_fork(after_in_child=pipe.close)
+        os.register_at_fork(after_in_child=channel.close)
     if os.environ != environment:
         os.environ.clear()
         os.environ.update(environment)
     with contextlib.suppress(OSError):  # the folder is gone: tasks that need it will say so
         os.chdir(folder)
-    channel = Channel(pipe)
     while True:
         try:
             (name, number), parts = _next_call(channel, tickets)
         except (EOFError, OSError):
             break
         outcome = outcomes.call(_load_and_call, (parts,), {})
-        del parts
-        facts, results = outcomes.freeze(outcome, name)
+        facts, frozen = outcomes.freeze(outcome, name)
         del outcome
+        results = into_files(frozen)
+        del frozen
+        done_with = let_go(parts)
+        del parts
         try:
-            channel.send([((facts, number), results)])
+            channel.send([((facts, number, done_with), results)])
         except OSError:
             break  # nobody is left to read it
         del results
@@ -74,6 +79,7 @@ def _next_call(channel: Channel, tickets: Connection | None) -> tuple[tuple[str,
 
 def _load_and_call(parts: Sequence[message.Buffer]) -> Any:
     func, args, kwargs = message.load(parts)
+    trim()
     return func(*args, **kwargs)
 
 

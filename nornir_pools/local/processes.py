@@ -4,8 +4,9 @@ Each thread of the pool has a companion, a worker process, and a pipe to it::
 
     add_task ─ message ─> queue ─> thread ─ pipe ─> worker process: func(*args) ─ outcome ─> pipe ─> thread ─> Future
 
-The call is pickled in `add_task` (the task sees the values of that moment). A worker that dies costs the task it was
-running; its thread starts another for the next one.
+The call is pickled in `add_task` (the task sees the values of that moment), large arrays into memory that the worker maps
+(`memory`): only a descriptor of it goes through the pipe. So it is with large results. A worker that dies costs the task it
+was running; its thread starts another for the next one.
 """
 
 from __future__ import annotations
@@ -17,24 +18,29 @@ import sys
 import threading
 import time
 from queue import Empty
+from typing import Any
 
 from .. import outcome as outcomes
 from ..base import PoolKind
 from ..deaths import death_error
-from ..errors import WorkerDiedError
+from ..errors import PoolClosedError, WorkerDiedError
+from ..outcome import Outcome
 from ..poolbase import LocalThreadPoolBase
-from ..task import CommandTask, Task, dump_call
+from ..task import CommandTask, Task
 from .companion import GROUPS, Companion
+from .memory import MemoryFile
+from .shared import Store
 
 __all__ = ["ProcessPool", "stop_servers"]
 
 _SHORT = 0.001  # seconds: tasks that take less, by the last ones, travel in groups
-_GROUP = 16  # tasks: most of a group
+_GROUP = 64  # tasks: most of a group
 _ROOM = 1 << 15  # bytes: what a pipe takes without being read, at the least
+_FILE = _ROOM // 4  # as so many bytes counts a file: a user may have only so many of them on their way at once
 
 
 def _size(task: Task) -> int:
-    return sum(map(len, task._parts))
+    return sum(_FILE if isinstance(part, MemoryFile) else len(part) for part in task._parts)
 
 
 def stop_servers() -> None:
@@ -66,11 +72,32 @@ class ProcessPool(LocalThreadPoolBase):
         super().__init__(name, num_threads)
         self._companions: dict[int, Companion] = {}  # by thread id
         self._seconds = 1.0  # how long a task takes, by the last ones
+        self._store = Store(self._name)
 
     def _launch(self, task: Task) -> None:
         if not isinstance(task, CommandTask):
-            task._parts = dump_call(task)
+            task._parts = self._store.pack(task)
         super()._launch(task)
+
+    def share(self, value: Any) -> Any:
+        """What to pass to many tasks of this pool in place of `value`: it is stored once, as it is now, and mapped read-only.
+
+        The memory is given back when the pool is shut down. Raises what pickling raises, PoolClosedError after `shutdown`.
+        """
+        if self._closed:
+            raise PoolClosedError(f"pool {self._name!r} was shut down; ask for it again by its name to get a new one")
+        return self._store.share(value)
+
+    def _finish(self, task: Task, outcome: Outcome | None) -> None:
+        task._parts = ()
+        super()._finish(task, outcome)
+        if not self._unfinished:
+            self._store.spare.clear()  # nothing to do: the memory is given back
+
+    def _close(self, wait: bool) -> None:
+        super()._close(wait)
+        if wait:  # else tasks may still be sent
+            self._store.close()
 
     def _next(self) -> int | None:
         try:
@@ -93,18 +120,19 @@ class ProcessPool(LocalThreadPoolBase):
             return
         group = [task, *self._more(_ROOM - _size(task))]
         if self._told_below:
-            self._tell()
+            with self._changed:  # not by _tell: what is sent is unfinished, but waits no more, and others may be added
+                self._changed.notify_all()
         task.set_running_or_notify_cancel()
         while group:
             group = self._run_group(group)
 
     def _more(self, room: int) -> list[Task]:
-        """Further tasks to send along: while tasks are short, and so many wait that no other thread goes without.
+        """Further tasks to send along: while tasks are short, this thread's share of those that wait.
 
         They must fit into the pipe (`room` bytes), or this thread could wait for the worker to read a call while the
         worker waits for this thread to read a result.
         """
-        count = min(_GROUP, len(self._waiting) // (2 * self.num_threads)) if self._seconds < _SHORT and GROUPS else 0
+        count = min(_GROUP, len(self._waiting) // self.num_threads) if self._seconds < _SHORT and GROUPS else 0
         tasks: list[Task] = []
         while len(tasks) < count and room > 0:
             try:
@@ -138,8 +166,9 @@ class ProcessPool(LocalThreadPoolBase):
             answer = companion.receive()
             if answer is None:
                 return self._bury(companion)
-            task, facts, parts = answer
-            task._parts = ()
+            task, facts, parts, done_with = answer
+            if done_with:
+                self._store.reuse(task._parts)
             self._finish(task, outcomes.thaw(facts, parts, task.name))
             del task, answer, parts
         self._seconds = 0.5 * (self._seconds + (time.monotonic() - begun) / count)
@@ -149,8 +178,11 @@ class ProcessPool(LocalThreadPoolBase):
         """This thread's worker process, started if there is none, or no more."""
         me = threading.get_ident()
         companion = self._companions.get(me)
-        if companion is None or not companion.alive:
-            companion = self._companions[me] = Companion(f"{self._name}-worker", self._command_environment())
+        if companion is not None and not companion.alive:
+            companion.end()
+            companion = None
+        if companion is None:
+            companion = self._companions[me] = Companion(f"{self._name}-worker", {**os.environ, **self._thread_counts()})
         return companion
 
     def _cannot_start(self, task: Task, error: Exception) -> WorkerDiedError:

@@ -6,6 +6,7 @@ import errno
 import os
 import signal
 import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ from typing import Any
 import pytest
 
 import nornir_pools as pools
-from nornir_pools import CommandError, CommandStartError
+from nornir_pools import CommandError, CommandStartError, command
 from nornir_pools.command import check_arguments, end_commands, run_command
 
 from ..conftest import until
+from ..terminal import ROOT, Terminal
 
 
 def is_alive(pid: int) -> bool:
@@ -175,3 +177,30 @@ def test_callers_options_are_left_as_they_were() -> None:
     pools.GetProcessPool("commands", 1).add_process("c", "echo", **options).wait()
     assert options == {"cwd": ".", "env": environment}
     assert environment == {"MARK": "m"}
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_command_has_a_group_of_its_own_and_where_there_is_a_terminal_a_session(
+    monkeypatch: pytest.MonkeyPatch, terminal: bool
+) -> None:
+    monkeypatch.setattr(command, "_has_terminal", lambda: terminal)
+    program = "import os; print(os.getpid(), os.getpgid(0), os.getsid(0))"
+    _, out, _ = run_command([sys.executable, "-c", program], shell=False)
+    pid, group, session = out.split()
+    assert group == pid
+    assert (session == pid) == (terminal or sys.version_info < (3, 11))
+
+
+def test_terminal_is_told_from_none() -> None:
+    program = "from nornir_pools.command import _has_terminal\nprint('terminal:', _has_terminal())"
+    with Terminal(program) as terminal:
+        terminal.see("terminal: True")
+    done = subprocess.run(
+        [sys.executable, "-c", program], start_new_session=True, cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "terminal: False\n"
+
+
+def test_command_that_asks_at_the_terminal_fails_and_is_not_stopped() -> None:
+    with Terminal("from nornir_pools.command import run_command\nprint('status', run_command('read x < /dev/tty')[0])") as it:
+        it.see("status 2")

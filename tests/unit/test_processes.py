@@ -200,8 +200,9 @@ def test_messages_through_the_pipe_arrive_whole(sizes: list[int]) -> None:
 
 @pytest.mark.parametrize("cut", [3, 12, 70_000])
 def test_message_that_breaks_off_is_no_message(cut: int) -> None:
-    source, sink = Pipe(duplex=False)
-    sender = threading.Thread(target=Channel(sink).send, args=([("label", [b"x" * 100_000])],))
+    source, end = Pipe()
+    sink = Channel(end)
+    sender = threading.Thread(target=sink.send, args=([("label", [b"x" * 100_000])],))
     sender.start()
     written = b""
     while len(written) < 100_000:
@@ -210,10 +211,11 @@ def test_message_that_breaks_off_is_no_message(cut: int) -> None:
     ours, theirs = Pipe()
     os.write(theirs.fileno(), written[:cut])
     theirs.close()
+    channel = Channel(ours)
     with pytest.raises(EOFError):
-        Channel(ours).receive()
-    for end in (ours, source, sink):
-        end.close()
+        channel.receive()
+    for each in (channel, source, sink):
+        each.close()
 
 
 def test_short_tasks_behind_a_long_one_of_their_group_are_taken_back(tmp_path: Path) -> None:

@@ -209,7 +209,7 @@ def test_ctrl_c_at_the_very_beginning_of_a_wait_leaves_the_task_free_to_end(monk
     task = pool.add_task("t", go.wait)
     usual = task._condition
     with monkeypatch.context() as patched:
-        patched.setattr(task, "_condition", Interrupted(usual._lock))  # type: ignore[attr-defined]
+        patched.setattr(task, "_condition", Interrupted(usual._lock))
         with pytest.raises(KeyboardInterrupt):
             task.wait()
     go.set()
@@ -310,3 +310,29 @@ def test_cancelled_command_has_no_status() -> None:
     Path("go").touch()
     pool.wait_completion()
     assert not Path("ran").exists()
+
+
+def test_task_is_made_as_the_standard_librarys_future_is() -> None:
+    task = pools.GetSerialPool("t").add_task("t", functions.add, 1)
+    fresh = pools.Task(task._pool, "t", functions.add, (), {})
+    future: futures.Future[Any] = futures.Future()
+    for name, value in vars(future).items():
+        assert name == "_condition" or getattr(fresh, name) == value
+    used = {"acquire", "release", "wait", "notify_all", "__enter__", "__exit__"}
+    assert used <= set(dir(fresh._condition))
+
+
+def test_wait_in_several_threads_ends_with_the_task_or_its_time() -> None:
+    pool = pools.GetThreadPool("t", 1)
+    go = threading.Event()
+    task = pool.add_task("t", go.wait)
+    with pytest.raises(TimeoutError):
+        task.wait(0.001)
+    got: list[Any] = []
+    threads = [threading.Thread(target=lambda: got.append(task.result(30))) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    go.set()
+    for thread in threads:
+        thread.join()
+    assert got == [True] * 3
