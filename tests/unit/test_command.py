@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import nornir_pools as pools
-from nornir_pools import CommandError, CommandStartError
+from nornir_pools import CommandError, CommandStartError, command
 from nornir_pools.command import check_arguments, end_commands, run_command
 
 from ..conftest import until
@@ -122,6 +122,7 @@ def test_end_commands_kills_those_that_run_with_their_children() -> None:
     pool = pools.GetProcessPool("commands", 2)
     tasks = [pool.add_process("c", f"sleep 50 & echo $! > child{n}; wait") for n in (1, 2)]
     until(lambda: all(Path(f"child{n}").exists() and Path(f"child{n}").read_text().strip() for n in (1, 2)), "no start")
+    until(lambda: len(command._groups) == 2, "the commands are not noted")  # a moment after they have started
     end_commands()
     for task in tasks:
         with pytest.raises(CommandError, match="SIGKILL"):
