@@ -77,7 +77,7 @@ class Worker:
         run = json.loads(self.spool.read("run.json"))
         self._fingerprints = run["environment"]
         # Where there is no scheduler to divide it, the machine is shared by as many workers as there may be.
-        self._threads = max(1, usable_cpus() // (run["num_threads"] if run["executor"] == "local" else 1))
+        self._threads = max(1, usable_cpus() // (run["num_threads"] if run.get("executor") == "local" else 1))
         self.spool.make_folder(f"claimed/{self.name}")
         mine = "{}.{}".format(*sys.version_info)
         if run["format"] != FORMAT or run["python"] != mine:

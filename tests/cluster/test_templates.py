@@ -23,6 +23,7 @@ PLACE = ROOT / "slurm"
 TEMPLATES = sorted([*PLACE.glob("*.sbatch"), *PLACE.glob("*.sh"), PLACE / "with-site"])
 SMALL = ("--mem=300M", "--time=5")
 
+pytestmark = pytest.mark.timeout(150)
 lab_only = pytest.mark.slurm
 
 

@@ -124,6 +124,7 @@ def test_end_commands_kills_those_that_run_with_their_children() -> None:
     pool = pools.GetProcessPool("commands", 2)
     tasks = [pool.add_process("c", f"sleep 50 & echo $! > child{n}; wait") for n in (1, 2)]
     until(lambda: all(Path(f"child{n}").exists() and Path(f"child{n}").read_text().strip() for n in (1, 2)), "no start")
+    until(lambda: len(command._groups) == 2, "the commands are not noted")  # a moment after they have started
     end_commands()
     for task in tasks:
         with pytest.raises(CommandError, match="SIGKILL"):
