@@ -5,6 +5,8 @@ What a command needs beyond typer is imported when it runs: ``--help`` has to an
 
 from __future__ import annotations
 
+import io
+import sys
 from typing import Annotated
 
 import typer
@@ -50,7 +52,7 @@ for part in (runs, looks, reasons, acting, efficiency, clearing):
     context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []},
 )
 def demo(context: typer.Context) -> None:
-    """Put a mosaic together from overlapping tiles of a real micrograph."""
+    """Put a mosaic together from tiles of a micrograph."""
     from nornir_pools.demo.main import main as run_demo
 
     raise typer.Exit(run_demo(context.args))
@@ -58,6 +60,9 @@ def demo(context: typer.Context) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; returns its exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names and paths may have what no encoding can write
     try:
         app(args=arguments, prog_name="nornir-pools")
     except SystemExit as end:

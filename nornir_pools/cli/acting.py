@@ -39,7 +39,10 @@ def retry(
     time: Annotated[str, typer.Option(help="Time limit of a job: 30 (minutes), 2h, 1:30:00.", metavar="TIME")] = "",
     json: Annotated[bool, typer.Option("--json", help="Print the run and what failed again as JSON at the end.")] = False,
 ) -> None:
-    """Run failed tasks again, exactly as they were added, as a new run. The first run stays as it is."""
+    """Run failed tasks again, as a new run.
+
+    They are run exactly as they were added, but for the options given here. The first run stays as it is.
+    """
     if failed == bool(task):
         fail("which tasks? Give --failed for all that failed, or --task with a number or name")
     view = pools.look(run)
@@ -65,7 +68,10 @@ def cancel(
     run: Run,
     task: Annotated[list[str] | None, typer.Option(help="Only this task; may be given more than once.", metavar="TASK")] = None,
 ) -> None:
-    """Cancel a run's unfinished tasks, and the jobs that run them. The script that waits for them goes on, without them."""
+    """Cancel unfinished tasks, and the jobs that run them.
+
+    The script that waits for them goes on, without them.
+    """
     view = pools.look(run)
     wanted = view.unfinished if not task else [view.task(word) for word in task]
     over = [one for one in wanted if one.over]
@@ -92,7 +98,10 @@ def cancel(
 
 @command
 def debug(run: Run, task: TaskWord) -> None:
-    """Run a failed task once more, here, and look around where it fails (pdb). Only while its call exists."""
+    """Run a failed task here, under the debugger.
+
+    Where it fails, pdb shows its variables. A task whose call is not in the run's folder any more cannot be run.
+    """
     one = pools.look(run).task(task)
     call = pools.recorded_call(run, one.number)
     complain(f"task {one.number} ({one.name}) runs here now, in its own folder and environment")

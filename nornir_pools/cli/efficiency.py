@@ -30,7 +30,10 @@ def add_to(app: typer.Typer) -> None:
 
 @command
 def efficiency(run: Run, json: Json = False) -> None:
-    """Compare what tasks were given and what they used: CPU, memory, time, by task name (numbers in names count as one)."""
+    """Compare what tasks were given with what they used.
+
+    CPU, memory and time, by the names of the tasks (their numbers do not count), as the workers have measured them.
+    """
     view = pools.look(run)
     groups: dict[tuple[str, str], list[TaskView]] = defaultdict(list)
     for task in view.tasks:

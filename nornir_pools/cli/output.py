@@ -21,6 +21,7 @@ __all__ += ["clock", "memory", "short", "styled", "table"]
 OK, FAILED, USAGE, LOST = 0, 1, 2, 3
 """Exit statuses: all is well, some tasks failed, wrong use, lost or out of reach."""
 INTERRUPTED = 130
+_GAP = 2  # blanks between columns
 
 _STYLES = {
     "succeeded": "green",
@@ -110,18 +111,22 @@ def _rich_table(columns: Sequence[str], names: Sequence[str], rows: Sequence[Seq
     from rich.table import Table
     from rich.text import Text
 
-    grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for number, (name, column) in enumerate(zip(names, columns, strict=True)):
-        width = 0 if number == len(columns) - 1 else max(len(name), *(len(row[number]) for row in rows))
-        grid.add_column(name, justify="right" if column.startswith(">") else "left", no_wrap=True, min_width=width or None)
+    console = Console(file=sys.stdout)
+    widths = [max(map(len, column)) for column in zip(names, *rows, strict=True)]
+    widths[-1] = max(20, console.width - sum(widths[:-1]) - _GAP * (len(widths) - 1))
+    grid = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
+    for name, column, width in zip(names, columns, widths, strict=True):
+        grid.add_column(
+            name, justify="right" if column.startswith(">") else "left", no_wrap=True, min_width=min(width, len(name))
+        )
     for row in rows:
-        grid.add_row(*(Text(cell, _STYLES.get(cell, ""), overflow="ellipsis") for cell in row))
-    Console(file=sys.stdout).print(grid)
+        grid.add_row(*(Text(short(cell, width), _STYLES.get(cell, "")) for cell, width in zip(row, widths, strict=True)))
+    console.print(grid)
 
 
 def short(text: str, most: int = 100) -> str:
     """The text on one line, cut if it is long."""
-    line = " ".join(text.split())
+    line = "".join(mark if mark.isprintable() else "?" for mark in " ".join(text.split()))  # a terminal may obey them
     return line if len(line) <= most else line[: most - 1] + "…"
 
 

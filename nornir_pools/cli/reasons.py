@@ -40,7 +40,10 @@ def add_to(app: typer.Typer) -> None:
 
 @command
 def why(run: Run, task: TaskWord, json: Json = False) -> None:
-    """Say why a task waits, or why it has failed and what to do. For one that is well, say how it is."""
+    """Say why a task waits, or has failed.
+
+    And what to do. For one that is well, say how it is.
+    """
     view = pools.look(run)
     one = view.task(task)
     lines = _of_waiting(view) if one.state == "waiting" else _of_failed(view, one) if one.state == "failed" else _of_other(one)

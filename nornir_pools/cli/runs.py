@@ -48,7 +48,10 @@ def run(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the sbatch script and the most it can cost.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the run and its failed commands as JSON at the end.")] = False,
 ) -> None:
-    """Run the commands of a file, as SLURM jobs or on this machine, each once. Ends with status 1 if some failed."""
+    """Run the commands of a file, as SLURM jobs or here.
+
+    Each is run once. Ends with status 1 if some failed.
+    """
     lines, content = read_lines(taskfile)
     options: dict[str, Any] = {
         "slurm_partition": partition or None,

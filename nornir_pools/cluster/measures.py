@@ -37,6 +37,7 @@ class Meter:
             except OSError:  # a kernel, or a container, that does not let us
                 os.close(self._reset)
                 self._reset = -1
+        _peak_of_commands()  # of what came before
         self._own = resource.getrusage(resource.RUSAGE_SELF)
         self._children = resource.getrusage(resource.RUSAGE_CHILDREN)
 
@@ -50,8 +51,13 @@ class Meter:
         peak = own.ru_maxrss
         if children.ru_maxrss > self._children.ru_maxrss:
             peak = max(peak, children.ru_maxrss)
-        command = sys.modules.get("nornir_pools.command")  # where there are no commands, it need not be imported
-        return {"cpu": round(cpu, 3), "memory": max(peak * 1024, 0 if command is None else command.take_peak())}
+        return {"cpu": round(cpu, 3), "memory": max(peak * 1024, _peak_of_commands())}
+
+
+def _peak_of_commands() -> int:
+    """The most bytes that a command has used since the last call; a command may not be less than this process at its start."""
+    command = sys.modules.get("nornir_pools.command")  # where there are no commands, it need not be imported
+    return 0 if command is None else int(command.take_peak())
 
 
 def command_facts(outcome: Outcome, func: Callable[..., Any] | None) -> dict[str, Any]:

@@ -1,7 +1,9 @@
-"""Outcomes that were collected: they stay until the run is closed, so that another process can take it over."""
+"""What stays of tasks: outcomes that were collected, until the run is closed, so that another process can take it over; and
+calls that have failed, so that they can be run again."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,7 @@ from typing import Any
 from ..message import Buffer
 from .folder import FLAGS, write_all
 from .journal import Journal
-from .names import SHARD, task_number
+from .names import SHARD, task_attempt, task_name, task_number
 
 __all__ = ["Packs"]
 
@@ -46,6 +48,27 @@ class Packs(Journal):
         """The paths of large outcomes that were taken out of the inbox."""
         folders = [name for name in self.names("packs") if name.isdigit()]
         return [f"packs/{folder}/{name}" for folder in folders for name in self.names(f"packs/{folder}")]
+
+    def keep_failed(self, source: str, task: str) -> None:
+        """A call that stands there has failed: have it stay, for whoever wants to run it again."""
+        folder = f"failed/{task_number(task) // SHARD:04d}"
+        with contextlib.suppress(OSError):  # no room, or no links on this filesystem: then it cannot be run again
+            self.make_folder(folder)
+            os.link(source, f"{folder}/{task}", src_dir_fd=self._fd, dst_dir_fd=self._fd, follow_symlinks=False)
+
+    def drop_failed(self, number: int, tries: int) -> None:
+        """A task has succeeded after that many tries."""
+        folder = f"failed/{number // SHARD:04d}"
+        for attempt in range(tries):
+            self.remove(f"{folder}/{task_name(number, attempt)}")
+
+    def failed_calls(self) -> dict[int, str]:
+        """The calls that have failed and can be run again: the number of each task -> the path of its last try."""
+        found: dict[int, str] = {}
+        for shard in sorted(self.names("failed")):
+            for name in sorted(self.names(f"failed/{shard}"), key=lambda name: (task_number(name), task_attempt(name))):
+                found[task_number(name)] = f"failed/{shard}/{name}"
+        return found
 
     def keep(self, name: str, data: Buffer) -> dict[str, Any]:
         """Move an outcome out of the inbox to where it stays until the run is closed; returns where, for the journal.

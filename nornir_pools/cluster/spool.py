@@ -24,7 +24,6 @@ shown it: over NFS, a name that was looked for too early stays invisible for up 
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
@@ -112,7 +111,7 @@ class Spool(Packs):
     def drop(self, group: int, task: str, *, failed: bool = False) -> None:
         """Remove a call that was withdrawn; one that has `failed` can be run again."""
         if failed:
-            self._keep_failed(f"todo/{group}/{_ASIDE}{task}", task)
+            self.keep_failed(f"todo/{group}/{_ASIDE}{task}", task)
         self.remove(f"todo/{group}/{_ASIDE}{task}")
 
     def adopt_shared(self, other: Spool) -> None:
@@ -175,7 +174,7 @@ class Spool(Packs):
     def discard(self, *, keep_logs: Collection[str]) -> None:
         """Remove what a closed run needs no more: all but its description, its journal, the calls that have failed with what
         they need, and logs that are to be kept."""
-        failed = bool(self.names("failed"))
+        failed = bool(self.failed_calls())
         for name in _FOLDERS:
             if name == "shared" and failed:
                 continue
@@ -186,14 +185,8 @@ class Spool(Packs):
                 if self.names("jobs"):
                     continue
             shutil.rmtree(self.path / name, ignore_errors=True)
-
-    def failed_calls(self) -> dict[int, str]:
-        """The calls that have failed and can be run again: the number of each task -> the path of its last try."""
-        found: dict[int, str] = {}
-        for shard in sorted(self.names("failed")):
-            for name in sorted(self.names(f"failed/{shard}"), key=lambda name: (task_number(name), task_attempt(name))):
-                found[task_number(name)] = f"failed/{shard}/{name}"
-        return found
+        if not failed:
+            shutil.rmtree(self.path / "failed", ignore_errors=True)
 
     # --- the worker's side
 
@@ -235,7 +228,7 @@ class Spool(Packs):
 
     def drop_seized(self, worker: str, claim: str) -> None:
         """Put a call that was seized away: the journal has its end."""
-        self._keep_failed(f"claimed/{worker}/{_SEIZED}{claim}", claim)
+        self.keep_failed(f"claimed/{worker}/{_SEIZED}{claim}", claim)
         self.forget(f"claimed/{worker}/{_SEIZED}{claim}")
 
     def restore_seized(self) -> None:
@@ -251,13 +244,7 @@ class Spool(Packs):
 
     def keep_failed_call(self, worker: str, task: str) -> None:
         """A claimed call has failed: it stays, beside its outcome, for whoever wants to run it again."""
-        self._keep_failed(f"claimed/{worker}/{task}", task)
-
-    def _keep_failed(self, source: str, task: str) -> None:
-        folder = f"failed/{task_number(task) // SHARD:04d}"
-        with contextlib.suppress(OSError):  # no room, or no links on this filesystem: then it cannot be run again
-            self.make_folder(folder)
-            os.link(source, f"{folder}/{task}", src_dir_fd=self._fd, dst_dir_fd=self._fd, follow_symlinks=False)
+        self.keep_failed(f"claimed/{worker}/{task}", task)
 
     def draft_outcome(self, parts: Sequence[Buffer], task: str, worker: str) -> str:
         """Write the outcome of a claimed call, to be delivered. If there is no room for it in the end, it is the call itself

@@ -264,6 +264,8 @@ class Watcher:
             self._spool.drop(entry.group.number, entry.file)
         record = {"t": "done", "n": number, "outcome": name, **told(facts), **self._spool.keep(name, data)}
         self._accepted[number] = outcome, record
+        if entry.attempt and facts["ok"]:
+            self._spool.drop_failed(number, entry.attempt)
         job = self.supply.jobs.get(facts["job"])
         if job is not None:
             job.idle = False

@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+import nornir_pools as pools
+
 from ..conftest import until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -101,6 +103,10 @@ def cli(request: pytest.FixtureRequest) -> Iterator[Cli]:
     """The command line, with runs on this machine and on SLURM; afterwards no job is left."""
     slurm = request.getfixturevalue("slurm") if request.param == "slurm" else None
     yield Cli(request.param, dict(os.environ) if slurm is None else slurm.environment())
+    for run in pools.runs():
+        if run.state != "closed":  # a test has failed, or a script was killed
+            with contextlib.suppress(pools.PoolError):
+                pools.cancel(run.path)
     if slurm is not None:
         until(lambda: not slurm.jobs(), "jobs are left", 40)
 

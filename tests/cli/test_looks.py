@@ -131,7 +131,7 @@ def test_why_a_job_waits_is_told_in_words(cli: Cli) -> None:
         pytest.skip("local jobs do not wait")
     Path("list.txt").write_text("true\n")
     cli("run", "list.txt", "--detach", NORNIR_POOLS_SLURM_ADDITIONAL_PARAMETERS='{"begin": "now+1hour"}')
-    until(lambda: bool(pools.look("list").jobs), "no job was sent", 20)
+    until(lambda: "BeginTime" in cli("why", "list", "1"), "SLURM gives no reason", 20)
     told = cli("why", "list", "1")
     assert re.search(r"pending +1 jobs: it is to start later.*\(BeginTime\)", told)
     assert re.search(r"expected +to start 20\d\d-.*\(in (59m|1h)", told)

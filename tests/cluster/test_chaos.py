@@ -183,4 +183,4 @@ def test_every_task_has_its_value_or_the_right_error(
         assert runs[number] <= 1 + again[number + 1], f"task {number} ran {runs[number]} times"
     assert len(tasks) > SECONDS
     pool.shutdown()
-    assert {path.name for path in pool.folder.iterdir()} <= {"run.json", "journal.jsonl", "jobs"}
+    assert {path.name for path in pool.folder.iterdir()} <= {"run.json", "journal.jsonl", "jobs", "failed", "shared"}

@@ -177,7 +177,7 @@ def test_a_shared_value_is_written_once(cluster: Make, tmp_path: Path) -> None:
     assert sum(size >= array.nbytes for size in sizes) == 2
 
 
-def test_a_closed_run_leaves_its_journal_and_the_logs_of_failures(cluster: Make) -> None:
+def test_a_closed_run_leaves_its_journal_and_what_tells_of_failures(cluster: Make) -> None:
     pool = cluster(1)
     good = [pool.add_task(f"good {i}", functions.add, i) for i in range(20)]
     bad = pool.add_task("bad", functions.fail)
@@ -186,7 +186,10 @@ def test_a_closed_run_leaves_its_journal_and_the_logs_of_failures(cluster: Make)
     pool.shutdown()
     assert pool.folder is not None
     files = sorted(str(path.relative_to(pool.folder)) for path in pool.folder.rglob("*") if path.is_file())
-    assert files == ["jobs/" + Path(bad.facts["log"]).name, "journal.jsonl", "run.json"]
+    call, *rest, context = files
+    assert call == "failed/0000/0000021.0"  # it can be run again, in its context
+    assert context.startswith("shared/")
+    assert rest == ["jobs/" + Path(bad.facts["log"]).name, "journal.jsonl", "run.json"]
     journal = [json.loads(line) for line in (pool.folder / "journal.jsonl").read_text().splitlines()]
     assert sum(entry["t"] == "task" for entry in journal) == 21
     assert sum(entry["t"] == "done" and entry["ok"] for entry in journal) == 20

@@ -62,4 +62,5 @@ def test_amounts_are_written_to_be_compared() -> None:
     ]
     assert age(time.time() - 65) == "1m05s ago"
     assert short("a\n b", 3) == "a b"
+    assert short("\x1b[2J\udc80") == "?[2J?"
     assert short("abcdef", 4) == "abc…"
