@@ -125,12 +125,12 @@ class _Examination:
         yield self._timed("sacct", ["sacct", "-n", "-X", "-S", "now-1minutes"], lost)
         try:
             partitions = sites.partitions(self.environment, self.seconds(10))
-            yield verdicts.of_partitions(partitions)
+            yield from verdicts.of_partitions(partitions)
             if (finding := verdicts.of_partition(self.partition, partitions)) is not None:
                 self.refused = True
                 yield finding
         except slurm.SlurmError as error:
-            yield Finding("partitions", WARNING, f"not known: {_line(error)}")
+            yield Finding("partition", WARNING, f"not known: {_line(error)}")
         yield from self._accounts()
 
     def _timed(self, name: str, command: Sequence[str], lost: str) -> Finding:
@@ -149,9 +149,9 @@ class _Examination:
             default = sites.default_account(self.environment, self.seconds(10)) if self.accounts else ""
             if names := sorted({name for one in self.accounts for name in one.qos}):
                 qos = sites.limits_of_qos(names, self.environment, self.seconds(10))
-            yield verdicts.of_accounts(self.accounts, default)
+            yield from verdicts.of_accounts(self.accounts, default)
         except slurm.SlurmError as error:
-            yield Finding("accounts", WARNING, f"not known, since sacctmgr does not answer: {_line(error)}")
+            yield Finding("account", WARNING, f"not known, since sacctmgr does not answer: {_line(error)}")
         enforced = "limits" in self.config.get("AccountingStorageEnforce", "").lower()
         yield verdicts.of_limits(self._array_size(), self.accounts or [], qos, self.options.max_jobs, enforced)
         if wanted and self.accounts is not None:

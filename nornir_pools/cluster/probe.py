@@ -92,10 +92,10 @@ def _facts() -> dict[str, Any]:
         "cpus": None,
     }
     try:
-        import nornir_pools
+        from nornir_pools._version import __version__
         from nornir_pools.cpus import usable_cpus
 
-        facts["packages"]["nornir_pools"] = nornir_pools.__version__
+        facts["packages"]["nornir_pools"] = __version__
         facts["cpus"] = usable_cpus()
     except Exception as error:  # it is not there, or this Python is too old for it
         facts["packages"]["nornir_pools"] = ""

@@ -26,11 +26,10 @@ __all__ = ["NOT_SEEN", "NOT_WRITABLE", "Trial"]
 NOT_SEEN, NOT_WRITABLE = "41:0", "42:0"  # exit codes of the job, for what it cannot write down
 _MINUTES = 5  # time limit of the job: a scheduler finds room for a short one sooner
 _BYTES = 1_000_000  # that have to find room: a quota shows only when it is met
-# Options that make a job large, slow to start or dependent. All others tell where it may run.
-_LEFT_OUT = frozenset(
-    "comment cpus_per_task dependency exclusive job_name mail_type mail_user mem mem_gb mem_per_cpu nodes ntasks_per_node "
-    "srun_args tasks_per_node teardown time timeout_min use_srun".split()
-)
+# Options that the job goes without. What is left tells where it may run.
+_LARGE = {"cpus_per_task", "exclusive", "mem", "mem_gb", "mem_per_cpu", "nodes", "ntasks_per_node", "tasks_per_node"}
+_OTHER = {"comment", "dependency", "job_name", "mail_type", "mail_user", "srun_args", "teardown", "use_srun"}
+_LEFT_OUT = _LARGE | _OTHER | {"time", "timeout_min"}
 
 
 class Trial:

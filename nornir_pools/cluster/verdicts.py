@@ -16,6 +16,7 @@ _SLOW_IMPORT = 10.0  # seconds: each worker pays them once
 _LATE = 2.0  # seconds until a file shows
 _CLOCK = 1.0  # seconds: make, rsync and people compare times
 _SHOWN = 6  # names in one line
+_LINES = 10  # partitions, or accounts, that get a line
 
 
 def _listed(names: Collection[str]) -> str:
@@ -60,16 +61,24 @@ def of_duration(command: str, seconds: float) -> Finding:
     return Finding(command, WARNING, words, advice)
 
 
-def of_partitions(partitions: Sequence[Partition]) -> Finding:
-    """All that the user can see."""
+def of_partitions(partitions: Sequence[Partition]) -> list[Finding]:
+    """Those that the user can see, the default first."""
     told = [
         f"{one.name}{' (default)' if one.default else ''}{'' if one.up else ' (not up)'}: "
-        f"{_time(one.limit)}, {one.nodes} node{'' if one.nodes == '1' else 's'} of {one.cpus} CPUs, {_megabytes(one.memory)}"
-        for one in partitions
+        f"{_time(one.limit)}, {one.nodes} node{'' if one.nodes == '1' else 's'} of {one.cpus} CPUs and {_megabytes(one.memory)}"
+        for one in sorted(partitions, key=lambda one: not one.default)
     ]
     if not told:
-        return Finding("partitions", PROBLEM, "you can see none", "ask the site which partition you may use")
-    return Finding("partitions", OK, "; ".join(told))
+        return [Finding("partition", PROBLEM, "you can see none", "ask the site which partition you may use")]
+    return _each("partition", told, "sinfo")
+
+
+def _each(subject: str, told: Sequence[str], command: str) -> list[Finding]:
+    """A finding for each, unless there are too many."""
+    findings = [Finding(subject, OK, words) for words in told[:_LINES]]
+    if len(told) > _LINES:
+        findings.append(Finding(subject, OK, f"and {len(told) - _LINES} more: {command} lists them"))
+    return findings
 
 
 def _time(limit: str) -> str:
@@ -83,25 +92,26 @@ def _megabytes(text: str) -> str:
 def of_partition(wanted: str, partitions: Sequence[Partition]) -> Finding | None:
     """Whether there is that partition; None if it looks well so far."""
     known = {one.name: one for one in partitions}
-    missing = [name for name in wanted.split(",") if name not in known]
+    asked = wanted.split(",") if wanted else []
+    missing = [name for name in asked if name not in known]
     if missing:
         words = f"there is no partition {missing[0]!r} that you can see"
         return Finding("partition", PROBLEM, words, f"choose one with --partition, of {_listed(known)}")
-    if not wanted and not any(one.default for one in partitions):
+    if not asked and not any(one.default for one in partitions):
         words = "none is given, and this cluster has no default"
         return Finding("partition", PROBLEM, words, f"choose one with --partition, of {_listed(known)}")
-    if wanted and not any(known[name].up for name in wanted.split(",")):
+    if asked and not any(known[name].up for name in asked):
         return Finding("partition", PROBLEM, f"{wanted} is not up", "choose another with --partition, or wait")
     return None
 
 
-def of_accounts(accounts: Sequence[Account], default: str) -> Finding:
-    """All that the user has, with their limits."""
+def of_accounts(accounts: Sequence[Account], default: str) -> list[Finding]:
+    """All that the user has, with their limits, the default first."""
     if not accounts:
         words = "SLURM's accounting does not know you"
-        return Finding("accounts", WARNING, words, "if jobs are refused, ask the site for an account")
+        return [Finding("account", WARNING, words, "if jobs are refused, ask the site for an account")]
     told = []
-    for one in accounts:
+    for one in sorted(accounts, key=lambda one: one.name != default):
         limits = [
             f"QOS {', '.join(one.qos)}" if one.qos else "",
             f"at most {one.max_submit} jobs in the queue" if one.max_submit is not None else "",
@@ -111,7 +121,7 @@ def of_accounts(accounts: Sequence[Account], default: str) -> Finding:
         where = f" in partition {one.partition}" if one.partition else ""
         mark = " (default)" if one.name == default else ""
         told.append(f"{one.name}{mark}{where}: {', '.join(filter(None, limits)) or 'no limits'}")
-    return Finding("accounts", OK, "; ".join(told), options={"slurm_account": default} if default else {})
+    return _each("account", told, "sacctmgr show associations")
 
 
 def of_account(wanted: str, accounts: Sequence[Account], partition: str) -> Finding | None:
