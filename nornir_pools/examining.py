@@ -37,7 +37,9 @@ class WrittenSettings:
 
     path: Path
     text: str
-    kept: Path | None
+    changed: bool
+    """Whether it says anything else than before; if not, nothing was written."""
+    kept: Path | None = None
     """Where the file that was there before is kept."""
 
 
@@ -52,10 +54,13 @@ def write_settings(findings: Iterable[Finding]) -> WrittenSettings:
         raise OptionError(f"nothing is written while there are problems ({', '.join(finding.subject for finding in wrong)})")
     path = Path.cwd() / settings.FILE_NAME
     known = {name: value for name, (value, place) in settings.file_options().items() if place == str(path)}
+    before = dict(known)
     for finding in findings:
         known.update(finding.options)
     text = "# Defaults of cluster pools, found by: nornir-pools doctor --write\n"
     text += "".join(f"{name} = {_toml(value)}\n" for name, value in known.items())
+    if known == before and path.exists():
+        return WrittenSettings(path, text, False)
     kept = _keep(path) if path.exists() else None
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -67,7 +72,7 @@ def write_settings(findings: Iterable[Finding]) -> WrittenSettings:
         with contextlib.suppress(OSError):
             draft.unlink()
         raise
-    return WrittenSettings(path, text, kept)
+    return WrittenSettings(path, text, True, kept)
 
 
 def _keep(path: Path) -> Path:

@@ -47,11 +47,15 @@ def doctor(
     findings = []
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)  # whatever ends it, nothing is left behind
+    _wait_on()
     with contextlib.closing(pools.examine(imports, **{name: value for name, value in given.items() if value})) as found:
         for finding in found:
             findings.append(finding)
+            _wait_off()
             if not json:
                 _show(finding)
+            _wait_on()
+    _wait_off()
     if json:
         as_json([asdict(finding) for finding in findings])
     verdicts = [finding.verdict for finding in findings]
@@ -61,6 +65,19 @@ def doctor(
     if write:
         _write(findings)
     raise typer.Exit(FAILED if "problem" in verdicts else OK)
+
+
+def _wait_on() -> None:
+    """While nothing is told, a terminal shows that something goes on: the job may have to wait."""
+    if sys.stderr.isatty() and on_terminal():
+        sys.stderr.write("looking …\r")
+        sys.stderr.flush()
+
+
+def _wait_off() -> None:
+    if sys.stderr.isatty() and on_terminal():
+        sys.stderr.write("\033[K")
+        sys.stderr.flush()
 
 
 def _show(finding: pools.Finding) -> None:
@@ -86,6 +103,9 @@ def _write(findings: list[pools.Finding]) -> None:
         return
     except OSError as error:
         fail(f"nornir_pools.toml cannot be written here: {error.strerror}")
+    if not written.changed:
+        complain(f"{written.path} says all of that already")
+        return
     complain(f"{written.path} is written:")
     for line in written.text.splitlines():
         complain(f"  {line}")

@@ -20,26 +20,30 @@ from ..findings import OK, PROBLEM, WARNING, Finding
 from ..options import Options
 from . import answers, sites, slurm, verdicts
 from .context import for_submission
+from .folder import FULL
 from .nodeside import NodeSide
 from .places import local_folder_of, runs_folder
 from .trial import Trial
 
 __all__ = ["examine"]
 
-_SECONDS = 55.0  # for all of it
+_SECONDS = 52.0  # for all of it
+_OTHER_FOLDER = "choose another with --folder, on a file system that the nodes share"
+_NO_SACCT = "ends of jobs are told less well, and what jobs used only as far as their workers measured"
 _PACKAGES = ("numpy", "scipy", "skimage", "torch")
 
 
 def examine(options: Options, packages: Sequence[str] | None) -> Generator[Finding, None, None]:
     """The findings, one by one; when it ends, or is closed, nothing of it is left."""
     names = list(packages) if packages is not None else [name for name in _PACKAGES if importlib.util.find_spec(name)]
-    yield from _Examination(options, names).findings()
+    yield from _Examination(options, names, asked=packages is not None).findings()
 
 
 class _Examination:
-    def __init__(self, options: Options, packages: Sequence[str]) -> None:
+    def __init__(self, options: Options, packages: Sequence[str], *, asked: bool) -> None:
         self.options = options
         self.packages = packages
+        self.asked = asked  # whether the user has named the packages
         self.environment = for_submission(os.environ)
         self.ends = time.monotonic() + _SECONDS
         self.config: dict[str, str] = {}  # the controller's
@@ -54,6 +58,10 @@ class _Examination:
     def partition(self) -> str:
         return str(self.options.job.get("slurm_partition") or "")
 
+    @property
+    def has_accounting(self) -> bool:
+        return not self.config.get("AccountingStorageType", "").endswith(("/none", "(null)"))
+
     def findings(self) -> Iterator[Finding]:
         finding, cluster = self._scheduler()
         yield finding
@@ -65,9 +73,11 @@ class _Examination:
                 trial = Trial(runs, self.options, self.environment)
                 yield from self._folder(runs, trial, cluster=cluster)
             except SpoolError as error:
-                yield Finding(
-                    "run folder", PROBLEM, str(error), "choose another with --folder, on a file system that nodes share"
+                full = error.errno in FULL
+                advice = (
+                    "make room (nornir-pools clean --older 14d), or choose another with --folder" if full else _OTHER_FOLDER
                 )
+                yield Finding("run folder", PROBLEM, str(error).partition("; set")[0], advice)
             if cluster:
                 yield from self._site()
                 if trial is not None and not self.refused:
@@ -91,9 +101,14 @@ class _Examination:
             words = "not here (no sbatch on PATH): jobs are processes of this machine"
             advice = "nothing, if that is what you want; else log in to a node of the cluster"
             return Finding("SLURM", WARNING, words, advice, {"executor": "local"}), False
-        if wanted == "auto" and not slurm.is_available():
-            words = "its packages are installed, but no cluster is configured: jobs are processes of this machine"
-            return Finding("SLURM", WARNING, words, "set SLURM_CONF if there is a cluster", {"executor": "local"}), False
+        if not slurm.is_available():
+            words = "its packages are installed, but no cluster is configured (no slurm.conf, and none is given by DNS)"
+            advice = "set SLURM_CONF if there is a cluster"
+            if wanted == "slurm":
+                return Finding("SLURM", PROBLEM, words, f"{advice}, or use NORNIR_POOLS_EXECUTOR=local"), False
+            return Finding(
+                "SLURM", WARNING, f"{words}: jobs are processes of this machine", advice, {"executor": "local"}
+            ), False
         try:
             config = sites.configuration(self.environment, self.seconds(10))
         except slurm.SlurmError as error:
@@ -107,7 +122,7 @@ class _Examination:
         local = local_folder_of(runs) if cluster else None
         if local is not None:
             words = f"{runs} can be written here, but is under {local}, which the nodes of a cluster do not share"
-            yield Finding("run folder", WARNING, words, "choose one on a shared file system with --folder")
+            yield Finding("run folder", WARNING, words, _OTHER_FOLDER)
         else:
             yield Finding("run folder", OK, f"{runs} can be written here", "", {} if cluster else {"folder": str(runs)})
         state = os.statvfs(trial.path)
@@ -121,8 +136,12 @@ class _Examination:
         yield self._timed(
             "squeue", ["squeue", "-h", "-u", str(os.geteuid())], "jobs that end without a word are found out late"
         )
-        lost = "ends of jobs are told less well, and what a job used only as far as its worker measured"
-        yield self._timed("sacct", ["sacct", "-n", "-X", "-S", "now-1minutes"], lost)
+        if self.has_accounting:
+            yield self._timed("sacct", ["sacct", "-n", "-X", "-S", "now-1minutes"], _NO_SACCT)
+        else:
+            yield Finding(
+                "sacct", WARNING, "there is no accounting on this cluster", f"nothing: pools do without, but {_NO_SACCT}"
+            )
         try:
             partitions = sites.partitions(self.environment, self.seconds(10))
             yield from verdicts.of_partitions(partitions)
@@ -137,21 +156,24 @@ class _Examination:
         try:
             return verdicts.of_duration(name, sites.seconds_of(command, self.environment, self.seconds(10)))
         except slurm.SlurmError as error:
-            disabled = "disabled" in str(error)
-            words = "there is no accounting on this cluster" if disabled else f"does not work: {_line(error)}"
-            return Finding(name, WARNING, words, f"pools do without: {lost}")
+            return Finding(name, WARNING, f"does not work: {_line(error)}", f"nothing: pools do without, but {lost}")
 
     def _accounts(self) -> Iterator[Finding]:
         wanted = str(self.options.job.get("slurm_account") or "")
         qos: dict[str, int | None] = {}
+        if wanted and not self.has_accounting:
+            yield Finding("account", WARNING, f"{wanted} means nothing here: this cluster has no accounting", "leave it out")
         try:
+            if not self.has_accounting:
+                raise slurm.SlurmError
             self.accounts = sites.accounts(self.environment, self.seconds(10))
             default = sites.default_account(self.environment, self.seconds(10)) if self.accounts else ""
             if names := sorted({name for one in self.accounts for name in one.qos}):
                 qos = sites.limits_of_qos(names, self.environment, self.seconds(10))
             yield from verdicts.of_accounts(self.accounts, default)
         except slurm.SlurmError as error:
-            yield Finding("account", WARNING, f"not known, since sacctmgr does not answer: {_line(error)}")
+            if self.has_accounting:
+                yield Finding("account", WARNING, f"yours are not known: sacctmgr says {_line(error)}")
         enforced = "limits" in self.config.get("AccountingStorageEnforce", "").lower()
         yield verdicts.of_limits(self._array_size(), self.accounts or [], qos, self.options.max_jobs, enforced)
         if wanted and self.accounts is not None:
@@ -165,7 +187,7 @@ class _Examination:
     def _submission(self, trial: Trial) -> Iterator[Finding]:
         """Whether sbatch accepts jobs with the options that pools have here."""
         asked = ", ".join(f"{name}={value}" for name, value in self.options.job.items() if name != "slurm_setup")
-        with_what = f"with {asked}" if asked else "with no options"
+        with_what = f"with {asked}" if asked else "without options"
         try:
             took = trial.check_submission(self.seconds(15))
         except slurm.SlurmError as error:
@@ -182,14 +204,18 @@ class _Examination:
 
     def _sides(self, trial: Trial, *, cluster: bool) -> Iterator[Finding]:
         """This machine beside a node; without a cluster, beside what the local fallback would start."""
-        node = NodeSide(trial, self.packages, self.environment, self.ends) if cluster and not self.refused else None
+        node = (
+            NodeSide(trial, self.packages, self.environment, self.ends, asked=self.asked)
+            if cluster and not self.refused
+            else None
+        )
         if node is not None and (finding := node.send()) is not None:
             yield finding
             node = None
         here: dict[str, Any] | None = None
         try:
             here = trial.look_here(self.packages, self.seconds(25), as_a_job=False)
-            yield verdicts.of_imports(here["imports"], "here")
+            yield verdicts.of_imports(here["imports"], "here", self.asked)
         except slurm.SlurmError as error:
             yield Finding("Python", PROBLEM, f"does not run here: {_line(error)}", "look at what it says")
         if node is not None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..findings import OK, PROBLEM, WARNING, Finding
-from . import sites, slurm, verdicts
+from . import answers, sites, slurm, verdicts
 from .trial import NOT_SEEN, NOT_WRITABLE, Trial
 
 __all__ = ["NodeSide"]
@@ -20,9 +21,12 @@ _NO_FOLDER = "choose a folder on a file system that this machine and the nodes s
 class NodeSide:
     """The job of one examination, which has to be over at `ends` (by the monotonic clock)."""
 
-    def __init__(self, trial: Trial, packages: Sequence[str], environment: Mapping[str, str], ends: float) -> None:
+    def __init__(
+        self, trial: Trial, packages: Sequence[str], environment: Mapping[str, str], ends: float, *, asked: bool
+    ) -> None:
         self._trial = trial
         self._packages = packages
+        self._asked_for = asked  # whether the user has named the packages
         self._environment = environment
         self._ends = ends
         self._job = ""
@@ -36,7 +40,11 @@ class NodeSide:
         try:
             self._job = self._trial.send(self._packages)
         except slurm.SlurmError as error:
-            return Finding("job", PROBLEM, f"sbatch refuses it: {error}", "mend what it names")
+            if answers.is_transient(str(error)):
+                return Finding(
+                    "job", WARNING, f"could not be sent now: {error}", "ask again in a while; pools wait and try again"
+                )
+            return Finding("job", PROBLEM, f"sbatch refuses it: {error}", "mend the option that it names")
         return None
 
     def findings(self, here: Mapping[str, Any] | None) -> Iterator[Finding]:
@@ -59,8 +67,8 @@ class NodeSide:
             return
         yield verdicts.of_lateness(pong["late"], self._trial.lateness("pong"))
         if here is not None:
-            yield verdicts.of_python(here["version"], pong, host)
-            yield verdicts.of_packages(here["packages"], pong, host)
+            yield verdicts.of_python(here["version"], pong, f"on {host}")
+            yield verdicts.of_packages(here["packages"], pong, f"on {host}")
         if pong["cpus"] is not None:
             yield Finding("CPUs there", OK, f"a job that asks for 1 may use {pong['cpus']} on {host}")
         if self._packages:
@@ -75,10 +83,11 @@ class NodeSide:
                 done.append({"name": name, "seconds": time.monotonic() - begun, "error": "given up"})
                 break
             done.append(facts)
-        return verdicts.of_imports(done, f"on {host}")
+        return verdicts.of_imports(done, f"on {host}", self._asked_for)
 
     def _wait(self, name: str, until: float) -> dict[str, Any] | None:
         """What the job writes under that name; None if it has ended without, or time is up."""
+        pause = 0.01
         while True:
             facts = self._trial.heard(name)
             now = time.monotonic()
@@ -88,7 +97,8 @@ class NodeSide:
                 self._ask()
                 if slurm.is_over(self._state):  # what it wrote last may be on its way
                     until = now + (_LAST if self._facts.get("ExitCode") == "0:0" else _ASK)
-            time.sleep(0.01)
+            time.sleep(pause)
+            pause = min(1.1 * pause, 0.1)
 
     def _ask(self) -> None:
         try:
@@ -115,6 +125,12 @@ class NodeSide:
         if code == "0:0":
             words = f"the job has run on {node}, but nothing that it wrote into {folder} has appeared here"
             return Finding("folder there", PROBLEM, words, _NO_FOLDER)
+        if code in ("126:0", "127:0"):
+            log = re.sub(r"^.*slurm_script: line \d+: ", "", self._trial.log())
+            advice = (
+                "have jobs start a Python that the nodes see: an environment on a shared file system, or the option python="
+            )
+            return Finding("Python", PROBLEM, f"the one that jobs start cannot be run on {node}: {log}", advice)
         words = f"the job has ended on {node}: {self._state}, exit code {code}{self._with_log()}"
         advice = "look at the options python= and slurm_setup=: can this Python be started on the nodes?"
         return Finding("job", PROBLEM, words, advice)

@@ -47,14 +47,14 @@ class Trial:
             try:
                 self._write("probe.py", Path(probe.__file__).read_bytes())
                 self._write("filling", bytes(_BYTES))
+                self.ahead = probe.ahead_of_us(str(self.path), "clock-here")
+                """Seconds by which the file server's clock is ahead of this machine's."""
             except BaseException:
                 shutil.rmtree(self.path, ignore_errors=True)
                 raise
         except OSError as error:
             self._remove_made()
             raise SpoolError(f"{runs} cannot be written: {error.strerror}", folder=str(runs), errno=error.errno) from error
-        self.ahead = probe.ahead_of_us(str(self.path), "clock-here")
-        """Seconds by which the file server's clock is ahead of this machine's."""
 
     def _write(self, name: str, content: bytes) -> None:
         with open(self.path / name, "xb") as file:

@@ -172,26 +172,26 @@ def of_clock(seconds: float, host: str) -> Finding:
     return Finding("clock", WARNING, words, advice)
 
 
-def of_python(mine: Sequence[int], theirs: Mapping[str, Any], host: str) -> Finding:
-    """Whether pickles can be exchanged with the node's Python. `theirs` is what the probe said."""
+def of_python(mine: Sequence[int], theirs: Mapping[str, Any], where: str) -> Finding:
+    """Whether pickles can be exchanged with the Python of jobs. `theirs` is what the probe said, `where` as in "on n1"."""
     here, there = ".".join(map(str, mine)), ".".join(map(str, theirs["version"]))
     if list(mine[:2]) != theirs["version"][:2]:
-        words = f"{there} on {host} ({theirs['executable']}), but {here} here: calls and results cannot be exchanged"
+        words = f"{there} {where} ({theirs['executable']}), but {here} here: calls and results cannot be exchanged"
         advice = "have jobs start the Python of this environment, which the nodes must see; the option python= names another"
         return Finding("Python", PROBLEM, words, advice)
-    words = f"{there} on {host}" + (" and here" if here == there else f", {here} here")
+    words = f"{there} {where}" + (" and here" if here == there else f", {here} here")
     return Finding("Python", OK, words)
 
 
-def of_packages(mine: Mapping[str, str], theirs: Mapping[str, Any], host: str) -> Finding:
+def of_packages(mine: Mapping[str, str], theirs: Mapping[str, Any], where: str) -> Finding:
     """Whether the packages that calls and results depend on are the same there. `theirs` is what the probe said."""
     there: Mapping[str, str] = theirs["packages"]
     if not there["nornir_pools"]:
-        words = f"nornir_pools cannot be imported on {host}: {theirs.get('error', '')}"
+        words = f"nornir_pools cannot be imported {where}: {theirs.get('error', '')}"
         advice = "install it where the nodes see it, in the environment whose Python the jobs start"
         return Finding("packages", PROBLEM, words, advice)
     wrong = [
-        f"{name} {version} here, {there[name] or 'not installed'} on {host}"
+        f"{name} {version} here, {there[name] or 'not installed'} {where}"
         for name, version in mine.items()
         if version != there[name] and (version or name == "numpy")
     ]
@@ -203,18 +203,27 @@ def of_packages(mine: Mapping[str, str], theirs: Mapping[str, Any], host: str) -
     return Finding("packages", PROBLEM if grave else WARNING, "; ".join(wrong), advice)
 
 
-def of_imports(imports: Sequence[Mapping[str, Any]], where: str) -> Finding:
-    """Seconds to import the user's packages. `imports` is what the probe said of each."""
+def of_imports(imports: Sequence[Mapping[str, Any]], where: str, asked: bool) -> Finding:
+    """Seconds to import the user's packages. `imports` is what the probe said of each, `asked` whether the user named them."""
     subject = f"imports {where}"
     if not imports:
         words = "none of numpy, scipy, skimage and torch is installed here"
         return Finding(subject, OK, words, "name the packages of your tasks with --import")
-    told = ", ".join(f"{one['name']} {one['error'] or format(one['seconds'], '.1f') + ' s'}" for one in imports)
+    told = ", ".join(f"{one['name']} {_import(one)}" for one in imports)
     failed = [one for one in imports if one["error"] and one["error"] != "given up"]
     if failed:
-        advice = f"a task that imports {failed[0]['name']} fails there; install it in the environment that jobs use"
-        return Finding(subject, PROBLEM, told, advice if where != "here" else f"install {failed[0]['name']}")
+        advice = f"a task that imports {failed[0]['name']} would fail {where}: install it in the environment that jobs use"
+        return Finding(subject, PROBLEM if asked else WARNING, told, advice)
     if sum(one["seconds"] for one in imports) > _SLOW_IMPORT:
         advice = "each worker pays that once: an environment on a faster file system, or in a container image, starts sooner"
         return Finding(subject, WARNING, told, advice)
     return Finding(subject, OK, told)
+
+
+def _import(one: Mapping[str, Any]) -> str:
+    error = str(one["error"])
+    if error == f"ModuleNotFoundError: No module named {one['name']!r}":
+        return "is not installed"
+    if error == "given up":
+        return f"takes more than {one['seconds']:.0f} s"
+    return f"fails ({error})" if error else f"{one['seconds']:.1f} s"
