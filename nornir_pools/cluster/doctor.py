@@ -27,9 +27,10 @@ from .trial import Trial
 
 __all__ = ["examine"]
 
-_SECONDS = 52.0  # for all of it
+_SECONDS = 50.0  # for all of it
 _OTHER_FOLDER = "choose another with --folder, on a file system that the nodes share"
 _NO_SACCT = "ends of jobs are told less well, and what jobs used only as far as their workers measured"
+_NOTHING = "nothing: pools do without"
 _PACKAGES = ("numpy", "scipy", "skimage", "torch")
 
 
@@ -47,7 +48,7 @@ class _Examination:
         self.environment = for_submission(os.environ)
         self.ends = time.monotonic() + _SECONDS
         self.config: dict[str, str] = {}  # the controller's
-        self.accounts: list[sites.Account] | None = None  # None: nobody could say
+        self.default_partition = ""
         self.refused = False  # whether it is known that no job can be sent
 
     def seconds(self, most: float) -> float:
@@ -139,12 +140,11 @@ class _Examination:
         if self.has_accounting:
             yield self._timed("sacct", ["sacct", "-n", "-X", "-S", "now-1minutes"], _NO_SACCT)
         else:
-            yield Finding(
-                "sacct", WARNING, "there is no accounting on this cluster", f"nothing: pools do without, but {_NO_SACCT}"
-            )
+            yield Finding("sacct", WARNING, f"there is no accounting on this cluster: {_NO_SACCT}", _NOTHING)
         try:
             partitions = sites.partitions(self.environment, self.seconds(10))
             yield from verdicts.of_partitions(partitions)
+            self.default_partition = next((one.name for one in partitions if one.default), "")
             if (finding := verdicts.of_partition(self.partition, partitions)) is not None:
                 self.refused = True
                 yield finding
@@ -156,29 +156,32 @@ class _Examination:
         try:
             return verdicts.of_duration(name, sites.seconds_of(command, self.environment, self.seconds(10)))
         except slurm.SlurmError as error:
-            return Finding(name, WARNING, f"does not work: {_line(error)}", f"nothing: pools do without, but {lost}")
+            return Finding(name, WARNING, f"does not work: {_line(error)}; {lost}", _NOTHING)
 
     def _accounts(self) -> Iterator[Finding]:
-        wanted = str(self.options.job.get("slurm_account") or "")
-        qos: dict[str, int | None] = {}
-        if wanted and not self.has_accounting:
-            yield Finding("account", WARNING, f"{wanted} means nothing here: this cluster has no accounting", "leave it out")
+        given = str(self.options.job.get("slurm_account") or "")
+        if not self.has_accounting:
+            if given:
+                yield Finding("account", WARNING, f"{given} means nothing here: this cluster has no accounting", "leave it out")
+            yield verdicts.of_limits(self._array_size(), [], {}, self.options.max_jobs, enforced=False)
+            return
         try:
-            if not self.has_accounting:
-                raise slurm.SlurmError
-            self.accounts = sites.accounts(self.environment, self.seconds(10))
-            default = sites.default_account(self.environment, self.seconds(10)) if self.accounts else ""
-            if names := sorted({name for one in self.accounts for name in one.qos}):
-                qos = sites.limits_of_qos(names, self.environment, self.seconds(10))
-            yield from verdicts.of_accounts(self.accounts, default)
+            accounts = sites.accounts(self.environment, self.seconds(10))
+            account = given or sites.default_account(self.environment, self.seconds(10))
+            mine = [one for one in accounts if one.name == account] or accounts
+            names = sorted({name for one in mine for name in one.qos})
+            qos = sites.limits_of_qos(names, self.environment, self.seconds(10)) if names else {}
         except slurm.SlurmError as error:
-            if self.has_accounting:
-                yield Finding("account", WARNING, f"yours are not known: sacctmgr says {_line(error)}")
+            yield Finding("account", WARNING, f"yours are not known: sacctmgr says {_line(error)}", _NOTHING)
+            yield verdicts.of_limits(self._array_size(), [], {}, self.options.max_jobs, enforced=False)
+            return
+        yield from verdicts.of_accounts(accounts, "" if given else account)
         enforced = "limits" in self.config.get("AccountingStorageEnforce", "").lower()
-        yield verdicts.of_limits(self._array_size(), self.accounts or [], qos, self.options.max_jobs, enforced)
-        if wanted and self.accounts is not None:
-            finding = verdicts.of_account(wanted, self.accounts, self.partition)
-            yield finding or Finding("account", OK, f"{wanted} is yours", "", {"slurm_account": wanted})
+        yield verdicts.of_limits(self._array_size(), mine, qos, self.options.max_jobs, enforced=enforced)
+        if given or accounts:
+            finding = verdicts.of_account(account, accounts, self.partition)
+            chosen = {"slurm_account": account}
+            yield finding or Finding("account", OK, f"jobs go under {account}, which is yours", "", chosen)
 
     def _array_size(self) -> int:
         text = self.config.get("MaxArraySize", "")
@@ -199,7 +202,8 @@ class _Examination:
                 yield Finding("sbatch", PROBLEM, f"refuses jobs {with_what}: {_line(error)}", advice)
             return
         duration = verdicts.of_duration("sbatch", took)
-        options = {"slurm_partition": self.partition} if self.partition else {}
+        partition = self.partition or self.default_partition
+        options = {"slurm_partition": partition} if partition else {}
         yield Finding("sbatch", duration.verdict, f"accepts jobs {with_what}, in {took:.2f} s", duration.advice, options)
 
     def _sides(self, trial: Trial, *, cluster: bool) -> Iterator[Finding]:

@@ -138,7 +138,9 @@ def of_account(wanted: str, accounts: Sequence[Account], partition: str) -> Find
     return None
 
 
-def of_limits(array: int, accounts: Sequence[Account], qos: Mapping[str, int | None], max_jobs: int, enforced: bool) -> Finding:
+def of_limits(
+    array: int, accounts: Sequence[Account], qos: Mapping[str, int | None], max_jobs: int, *, enforced: bool
+) -> Finding:
     """How large an array may be, and how many jobs may be in the queue."""
     words = [f"arrays of up to {array} jobs (MaxArraySize)" if array else "MaxArraySize is not known"]
     limits = [one.max_submit for one in accounts if one.max_submit is not None]
