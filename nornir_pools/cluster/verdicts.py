@@ -193,7 +193,7 @@ def of_packages(mine: Mapping[str, str], theirs: Mapping[str, Any], where: str) 
         advice = "install it where the nodes see it, in the environment whose Python the jobs start"
         return Finding("packages", PROBLEM, words, advice)
     wrong = [
-        f"{name} {version} here, {there[name] or 'not installed'} {where}"
+        f"{name} {version or 'not installed'} here, {there[name] or 'not installed'} {where}"
         for name, version in mine.items()
         if version != there[name] and (version or name == "numpy")
     ]
