@@ -69,6 +69,8 @@ from .errors import (
     WorkerDiedError,
     WorkerOutOfMemoryError,
 )
+from .examining import examine, write_settings
+from .findings import Finding
 from .looking import cancel, clean, look, recorded_call, retry
 from .task import CommandTask, Task
 
@@ -82,6 +84,7 @@ __all__ = [
     "CommandStartError",
     "CommandTask",
     "FastClosePools",
+    "Finding",
     "GetClusterPool",
     "GetGlobalClusterPool",
     "GetGlobalLocalMachinePool",
@@ -134,9 +137,11 @@ __all__ = [
     "cancel",
     "clean",
     "dictKnownPools",
+    "examine",
     "look",
     "recorded_call",
     "retry",
     "runs",
     "wait",
+    "write_settings",
 ]

@@ -19,7 +19,7 @@ ROOT = PACKAGE.parent
 
 # A module imports only what stands in a line above its own. A new module needs a place here.
 TIERS: tuple[tuple[str, ...], ...] = (
-    ("_version", "errors", "here", "kinds", "cpus"),
+    ("_version", "errors", "here", "kinds", "cpus", "findings"),
     ("settings", "options", "message"),
     ("outcome",),
     ("task",),
@@ -35,6 +35,7 @@ TIERS: tuple[tuple[str, ...], ...] = (
     ("local.processes", "local.commands", "local.threads", "local.serial"),
     ("local.machine",),
     ("cluster", "cluster.folder", "cluster.signals", "cluster.context", "cluster.slurm", "cluster.jobs", "cluster.talker"),
+    ("cluster.probe", "cluster.sites"),
     ("cluster.failures", "cluster.environment", "cluster.measures", "cluster.nodelists", "cluster.nodes", "cluster.lag"),
     ("cluster.journal", "cluster.lease", "cluster.answers", "cluster.names", "cluster.queue"),
     ("cluster.packs",),
@@ -47,7 +48,9 @@ TIERS: tuple[tuple[str, ...], ...] = (
     ("cluster.worker",),
     ("cluster.launching",),
     ("cluster.launcher",),
-    ("cluster.plan", "cluster.choosing"),
+    ("cluster.plan", "cluster.choosing", "cluster.trial", "cluster.verdicts"),
+    ("cluster.nodeside",),
+    ("cluster.doctor",),
     ("cluster.ledger", "cluster.obituary", "cluster.retries"),
     ("cluster.endings", "cluster.refusals"),
     ("cluster.submissions", "cluster.audit"),
@@ -57,7 +60,7 @@ TIERS: tuple[tuple[str, ...], ...] = (
     ("cluster.pool",),
     ("cluster.again",),
     ("registry",),
-    ("api", "attaching", "looking"),
+    ("api", "attaching", "looking", "examining"),
     ("",),  # the package itself
 )
 TOP = ("demo", "cli", "__main__")  # programs: above everything, in no order of their own

@@ -11,9 +11,9 @@ from typing import Protocol
 from ..options import Options
 from . import slurm
 
-__all__ = ["Launcher", "worker_command"]
+__all__ = ["PACKAGE_ROOT", "Launcher", "python_command", "worker_command"]
 
-_PACKAGE_ROOT = str(Path(__file__).resolve().parents[2])
+PACKAGE_ROOT = str(Path(__file__).resolve().parents[2])
 
 
 class Launcher(Protocol):
@@ -67,10 +67,15 @@ def worker_command(run: Path, options: Options, group: int) -> str:
     # The folder of this package goes last on the path, where it serves only if the job's Python has it not installed, and
     # "" goes away: a file in the working folder must not stand in for a module of the standard library.
     start = (
-        f"import sys; sys.path[:1] = []; sys.path.append({_PACKAGE_ROOT!r}); "
+        f"import sys; sys.path[:1] = []; sys.path.append({PACKAGE_ROOT!r}); "
         "from nornir_pools.cluster import worker; worker.main()"
     )
     words = ["-u", "-c", start, str(run), "--group", str(group), "--idle", f"{options.idle:g}"]
     if options.strict:
         words.append("--one")
-    return f"{options.python or shlex.quote(sys.executable)} {shlex.join(words)}"
+    return f"{python_command(options)} {shlex.join(words)}"
+
+
+def python_command(options: Options) -> str:
+    """The shell command that starts Python in a job."""
+    return options.python or shlex.quote(sys.executable)

@@ -20,6 +20,7 @@ from .lease import holder_of
 from .spool import Spool
 
 __all__ = ["RunInfo", "find_run", "known_runs", "look_at", "note_run", "remove_old_runs", "runs_folder", "warn_if_local"]
+__all__ += ["local_folder_of"]
 
 logger = logging.getLogger("nornir_pools")
 
@@ -74,14 +75,20 @@ def _writable(folder: Path) -> bool:
 
 def warn_if_local(path: Path) -> None:
     """Warn of a folder that the nodes of a cluster will not see."""
-    for local in {tempfile.gettempdir(), "/tmp", "/var/tmp", "/dev/shm"}:
-        if path.is_relative_to(local):
-            logger.warning(
-                "the run's folder %s is under %s, which the nodes of a cluster do not share: they may not see the tasks; "
-                "set a shared one with folder= or NORNIR_POOLS_FOLDER",
-                path,
-                local,
-            )
+    local = local_folder_of(path)
+    if local is not None:
+        logger.warning(
+            "the run's folder %s is under %s, which the nodes of a cluster do not share: they may not see the tasks; "
+            "set a shared one with folder= or NORNIR_POOLS_FOLDER",
+            path,
+            local,
+        )
+
+
+def local_folder_of(path: Path) -> str | None:
+    """The folder above it that each machine has for itself, as far as names tell; None if there is no such."""
+    places = (tempfile.gettempdir(), "/tmp", "/var/tmp", "/dev/shm")
+    return next((place for place in places if path.is_relative_to(place)), None)
 
 
 # --- finding runs
