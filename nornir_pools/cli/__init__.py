@@ -11,7 +11,7 @@ import typer
 
 import nornir_pools as pools
 
-from . import acting, clearing, efficiency, looks, reasons, runs
+from . import acting, clearing, efficiency, looks, reasons, report, runs
 from .output import say
 
 __all__ = ["app", "main"]
@@ -41,7 +41,7 @@ def _common(
     pass
 
 
-for part in (runs, looks, reasons, acting, efficiency, clearing):
+for part in (runs, looks, reasons, acting, efficiency, report, clearing):
     part.add_to(app)
 
 

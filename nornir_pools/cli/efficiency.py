@@ -16,9 +16,9 @@ from .naming import Json, Run
 from .output import as_json, command, duration, memory, say, table
 
 if TYPE_CHECKING:
-    from nornir_pools.cluster.views import TaskView
+    from nornir_pools.cluster.views import RunView, TaskView
 
-__all__ = ["add_to"]
+__all__ = ["add_to", "measured"]
 
 _ROOM = 1.25  # times what the largest task has used is what to ask for
 
@@ -32,11 +32,7 @@ def add_to(app: typer.Typer) -> None:
 def efficiency(run: Run, json: Json = False) -> None:
     """Compare what tasks were given and what they used: CPU, memory, time, by task name (numbers in names count as one)."""
     view = pools.look(run)
-    groups: dict[tuple[str, str], list[TaskView]] = defaultdict(list)
-    for task in view.tasks:
-        if task.cpu is not None and task.seconds is not None:
-            groups[re.sub(r"\d+", "#", task.name), str(sorted(task.options.items()))].append(task)
-    rows = [_facts(name, tasks) for (name, _), tasks in groups.items()]
+    rows = measured(view)
     if json:
         as_json(rows)
         return
@@ -48,6 +44,15 @@ def efficiency(run: Run, json: Json = False) -> None:
     for row in rows:
         for advice in row["advice"]:
             say(f"{row['name']}: {advice}")
+
+
+def measured(view: RunView) -> list[dict[str, Any]]:
+    """What tasks were given and used, as far as it was measured: by name (numbers in names count as one) and options."""
+    groups: dict[tuple[str, str], list[TaskView]] = defaultdict(list)
+    for task in view.tasks:
+        if task.cpu is not None and task.seconds is not None:
+            groups[re.sub(r"\d+", "#", task.name), str(sorted(task.options.items()))].append(task)
+    return [_facts(name, tasks) for (name, _), tasks in groups.items()]
 
 
 def _facts(name: str, tasks: Iterable[TaskView]) -> dict[str, Any]:
