@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any
 
 from ..output import duration
@@ -96,25 +97,38 @@ def _timeline(lanes: Sequence[Lane], height: int, place: Callable[[float], float
     )
 
 
-def _counts(tasks: Sequence[TaskView], kind: str, begin: float, span: float, now: float) -> tuple[list[int], int]:
-    """How many tasks were waiting, or running, at evenly spaced moments."""
+def _counts(tasks: Sequence[TaskView], kind: str, begin: float, span: float, now: float) -> tuple[list[float], int]:
+    """How many tasks were waiting, or running, on average in each of the chart's steps, and the most at once."""
+    never = max(now, begin) + span
     if kind == "waiting":
-        known = [task for task in tasks if task.added is not None]
-        ups = sorted(task.added or 0 for task in known)
-        downs = sorted(max(task.added or 0, task.started or task.finished or now + span) for task in known)
+        times = [(task.added, task.started or task.finished or never) for task in tasks if task.added is not None]
     else:
-        known = [task for task in tasks if task.started is not None]
-        ups = sorted(task.started or 0 for task in known)
-        downs = sorted(task.finished or now + span for task in known)
-    moments = (begin + span * number / _SAMPLES for number in range(_SAMPLES + 1))
-    counts = [max(0, bisect_right(ups, moment) - bisect_right(downs, moment)) for moment in moments]
-    return counts, max(counts)
+        times = [(task.started, task.finished or never) for task in tasks if task.started is not None]
+    ups = sorted(up for up, _ in times)
+    downs = sorted(max(up, down) for up, down in times)
+    before, after = _since(ups), _since(downs)
+    passed = [before(at) - after(at) for at in (begin + span * number / _SAMPLES for number in range(_SAMPLES + 1))]
+    means = [max(0.0, (later - sooner) * _SAMPLES / span) for sooner, later in pairwise(passed)]
+    # When one begins as another ends, they were not there together.
+    changes = sorted([(up, 1) for up in ups] + [(down, -1) for down in downs])
+    return means, max(accumulate(change for _, change in changes), default=0)
 
 
-def _strip(kind: str, counts: Sequence[int], most: int) -> Html:
+def _since(moments: Sequence[float]) -> Callable[[float], float]:
+    """For sorted moments: the sum of the times that have passed since each of them."""
+    sums = [0.0, *accumulate(moment - moments[0] for moment in moments)]
+
+    def passed(at: float) -> float:
+        count = bisect_right(moments, at)
+        return count * (at - moments[0]) - sums[count] if count else 0.0
+
+    return passed
+
+
+def _strip(kind: str, means: Sequence[float], most: int) -> Html:
     step, scale = _WIDE / _SAMPLES, (_STRIP - 2) / max(most, 1)
-    points = [f"{number * step:g} {_STRIP - count * scale:.1f}" for number, count in enumerate(counts)]
-    path = f"M0 {_STRIP}L{' '.join(points)} {_WIDE} {_STRIP}z"
+    steps = "".join(f"V{_STRIP - count * scale:.1f}H{(number + 1) * step:g}" for number, count in enumerate(means))
+    path = f"M0 {_STRIP}{steps}V{_STRIP}z"
     chart = tag(
         "svg",
         tag("path", class_=kind, d=path),

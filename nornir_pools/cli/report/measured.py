@@ -27,11 +27,16 @@ def times(view: RunView, now: float) -> Html:
     whole = max(sum(waited) + sum(ran), 1e-9)
     columns = ["", ">median", ">9 of 10 within", ">longest", ">in all", ""]
     rows = [
-        [name, *map(duration, _quantiles(seconds)), duration(sum(seconds)), _bar(sum(seconds) / whole, kind)]
+        [name, *map(_time, _quantiles(seconds)), _time(sum(seconds)), _bar(sum(seconds) / whole, kind)]
         for name, kind, seconds in (("waiting", "waiting", waited), ("running", "running", ran))
         if seconds
     ]
     return table(columns, rows)
+
+
+def _time(seconds: float | None) -> str:
+    """As elsewhere, but with milliseconds: many tasks are short."""
+    return duration(seconds) if seconds is None or seconds >= 0.1 else f"{seconds * 1000:.0f}ms"
 
 
 def _waited(task: TaskView) -> float | None:
@@ -61,7 +66,7 @@ def used(view: RunView) -> Html:
         return Html()
     most = max(max(row["memory"], row["memory_asked"] or 0) for row in rows) or 1
     columns = ["tasks", ">", ">longest", ">limit", ">CPUs used", ">of", ">memory used", ">of"]
-    columns += ["memory (the line: what was asked)", "next time"]
+    columns += ["memory (line: asked)", "next time"]
     shown = table(columns, [_used(row, most) for row in rows[:_NAMES]])
     return group((shown, tag("p", f"… and {len(rows) - _NAMES} more names") if len(rows) > _NAMES else ""))
 
@@ -72,8 +77,8 @@ def _used(row: dict[str, Any], most: float) -> list[object]:
     return [
         row["name"],
         f"{row['tasks']:,}",
-        duration(row["longest"]),
-        duration(row["time_asked"]),
+        _time(row["longest"]),
+        _time(row["time_asked"]),
         f"{row['cpus_used']:.2f}",
         str(row["cpus_asked"]),
         memory(row["memory"]),
@@ -101,11 +106,11 @@ def _slow(seconds: float, task: TaskView, longest: float) -> list[object]:
     return [
         str(task.number),
         group((task.name, command)),
-        tag("span", tag("i", class_=task.state), task.state, class_="legend"),
-        duration(seconds) + (" so far" if task.state == "running" else ""),
+        tag("span", tag("i", class_=task.state), task.state, class_="state"),
+        _time(seconds) + (" so far" if task.state == "running" else ""),
         _bar(seconds / longest, task.state),
-        duration(_waited(task)),
-        duration(task.cpu),
+        _time(_waited(task)),
+        _time(task.cpu),
         memory(task.memory),
         f"{task.node} {task.job}",
     ]
