@@ -11,7 +11,7 @@ import typer
 
 import nornir_pools as pools
 
-from . import acting, clearing, efficiency, looks, reasons, report, runs
+from . import acting, clearing, efficiency, looks, reasons, report, runs, sbatch
 from .output import say
 
 __all__ = ["app", "main"]
@@ -41,7 +41,7 @@ def _common(
     pass
 
 
-for part in (runs, looks, reasons, acting, efficiency, report, clearing):
+for part in (runs, looks, reasons, acting, efficiency, report, sbatch, clearing):
     part.add_to(app)
 
 

@@ -44,6 +44,7 @@ def efficiency(run: Run, json: Json = False) -> None:
     for row in rows:
         for advice in row["advice"]:
             say(f"{row['name']}: {advice}")
+    say(f"next: nornir-pools report {view.info.name}   # a page with all of it")
 
 
 def measured(view: RunView) -> list[dict[str, Any]]:
