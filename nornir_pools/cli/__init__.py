@@ -13,7 +13,7 @@ import typer
 
 import nornir_pools as pools
 
-from . import acting, clearing, doctor, efficiency, looks, reasons, runs
+from . import acting, clearing, doctor, efficiency, looks, reasons, report, runs, sbatch
 from .output import say
 
 __all__ = ["app", "main"]
@@ -43,7 +43,7 @@ def _common(
     pass
 
 
-for part in (runs, looks, reasons, acting, efficiency, clearing, doctor):
+for part in (runs, looks, reasons, acting, efficiency, report, sbatch, clearing, doctor):
     part.add_to(app)
 
 

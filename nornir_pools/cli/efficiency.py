@@ -16,9 +16,9 @@ from .naming import Json, Run
 from .output import as_json, command, duration, memory, say, table
 
 if TYPE_CHECKING:
-    from nornir_pools.cluster.views import TaskView
+    from nornir_pools.cluster.views import RunView, TaskView
 
-__all__ = ["add_to"]
+__all__ = ["add_to", "measured"]
 
 _ROOM = 1.25  # times what the largest task has used is what to ask for
 
@@ -35,11 +35,7 @@ def efficiency(run: Run, json: Json = False) -> None:
     CPU, memory and time, by the names of the tasks (their numbers do not count), as the workers have measured them.
     """
     view = pools.look(run)
-    groups: dict[tuple[str, str], list[TaskView]] = defaultdict(list)
-    for task in view.tasks:
-        if task.cpu is not None and task.seconds is not None:
-            groups[re.sub(r"\d+", "#", task.name), str(sorted(task.options.items()))].append(task)
-    rows = [_facts(name, tasks) for (name, _), tasks in groups.items()]
+    rows = measured(view)
     if json:
         as_json(rows)
         return
@@ -51,6 +47,16 @@ def efficiency(run: Run, json: Json = False) -> None:
     for row in rows:
         for advice in row["advice"]:
             say(f"{row['name']}: {advice}")
+    say(f"next: nornir-pools report {view.info.name}   # a page with all of it")
+
+
+def measured(view: RunView) -> list[dict[str, Any]]:
+    """What tasks were given and used, as far as it was measured: by name (numbers in names count as one) and options."""
+    groups: dict[tuple[str, str], list[TaskView]] = defaultdict(list)
+    for task in view.tasks:
+        if task.cpu is not None and task.seconds is not None:
+            groups[re.sub(r"\d+", "#", task.name), str(sorted(task.options.items()))].append(task)
+    return [_facts(name, tasks) for (name, _), tasks in groups.items()]
 
 
 def _facts(name: str, tasks: Iterable[TaskView]) -> dict[str, Any]:
