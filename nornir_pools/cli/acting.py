@@ -76,7 +76,7 @@ def cancel(
     wanted = view.unfinished if not task else [view.task(word) for word in task]
     over = [one for one in wanted if one.over]
     if over:
-        fail(f"task {over[0].number} ({over[0].name}) is over: it has {over[0].state}")
+        fail(f"task {over[0].number} ({over[0].name}) is over: {over[0].state}")
     if not wanted and not view.jobs:
         say(f"All tasks of run {view.info.name} are over: there is nothing to cancel.")
         return

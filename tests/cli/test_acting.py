@@ -80,7 +80,7 @@ def test_a_task_of_a_run_that_is_held_elsewhere_is_cancelled(cli: Cli, running: 
     assert re.search(r"were cancelled by process \d+ on ", cli("cancel", "work", "--task", "running 0"))
     states = {task["name"]: task["state"] for task in cli.data("tasks", "work")}
     assert (states["waiting 1"], states["running 0"], states["running 1"]) == ("cancelled", "cancelled", "running")
-    assert "is over: it has cancelled" in cli("cancel", "work", "--task", "waiting 1", status=2)
+    assert "is over: cancelled" in cli("cancel", "work", "--task", "waiting 1", status=2)
     Path("go").touch()
     assert process.communicate(timeout=50)[1] is not None
     counts = cli.data("status", "work")["tasks"]
