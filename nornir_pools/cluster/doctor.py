@@ -115,7 +115,7 @@ class _Examination:
         except slurm.SlurmError as error:
             self.refused = True
             advice = "if the controller is down, pools wait for it; see scontrol ping"
-            return Finding("SLURM", PROBLEM, f"does not answer: {_line(error)}", advice), True
+            return Finding("SLURM", PROBLEM, f"does not answer: {verdicts.line_of(error)}", advice), True
         self.config = config
         return Finding("SLURM", OK, f"{config.get('SLURM_VERSION', '')}, cluster {config.get('ClusterName', '')}"), True
 
@@ -149,14 +149,14 @@ class _Examination:
                 self.refused = True
                 yield finding
         except slurm.SlurmError as error:
-            yield Finding("partition", WARNING, f"not known: {_line(error)}")
+            yield Finding("partition", WARNING, f"not known: {verdicts.line_of(error)}")
         yield from self._accounts()
 
     def _timed(self, name: str, command: Sequence[str], lost: str) -> Finding:
         try:
             return verdicts.of_duration(name, sites.seconds_of(command, self.environment, self.seconds(10)))
         except slurm.SlurmError as error:
-            return Finding(name, WARNING, f"does not work: {_line(error)}; {lost}", _NOTHING)
+            return Finding(name, WARNING, f"does not work: {verdicts.line_of(error)}; {lost}", _NOTHING)
 
     def _accounts(self) -> Iterator[Finding]:
         given = str(self.options.job.get("slurm_account") or "")
@@ -172,7 +172,7 @@ class _Examination:
             names = sorted({name for one in mine for name in one.qos})
             qos = sites.limits_of_qos(names, self.environment, self.seconds(10)) if names else {}
         except slurm.SlurmError as error:
-            yield Finding("account", WARNING, f"yours are not known: sacctmgr says {_line(error)}", _NOTHING)
+            yield Finding("account", WARNING, f"yours are not known: sacctmgr says {verdicts.line_of(error)}", _NOTHING)
             yield verdicts.of_limits(self._array_size(), [], {}, self.options.max_jobs, enforced=False)
             return
         yield from verdicts.of_accounts(accounts, "" if given else account)
@@ -195,11 +195,14 @@ class _Examination:
             took = trial.check_submission(self.seconds(15))
         except slurm.SlurmError as error:
             if answers.is_transient(str(error)):
-                yield Finding("sbatch", WARNING, f"refuses jobs now: {_line(error)}", "that may pass: pools wait and try again")
+                yield Finding(
+                    "sbatch", WARNING, f"refuses jobs now: {verdicts.line_of(error)}", "that may pass: pools wait and try again"
+                )
             else:
                 self.refused = True
-                advice = "mend the option that it names, here with --partition or --account, or in nornir_pools.toml"
-                yield Finding("sbatch", PROBLEM, f"refuses jobs {with_what}: {_line(error)}", advice)
+                advice = "mend the option that it names" if asked else "ask the site what a job has to name"
+                advice += ", here with --partition or --account, or in nornir_pools.toml"
+                yield Finding("sbatch", PROBLEM, f"refuses jobs {with_what}: {verdicts.line_of(error)}", advice)
             return
         duration = verdicts.of_duration("sbatch", took)
         partition = self.partition or self.default_partition
@@ -213,16 +216,16 @@ class _Examination:
             if cluster and not self.refused
             else None
         )
-        if node is not None and (finding := node.send()) is not None:
-            yield finding
-            node = None
+        refusal = node.send() if node is not None else None
         here: dict[str, Any] | None = None
         try:
             here = trial.look_here(self.packages, self.seconds(25), as_a_job=False)
             yield verdicts.of_imports(here["imports"], "here", self.asked)
         except slurm.SlurmError as error:
-            yield Finding("Python", PROBLEM, f"does not run here: {_line(error)}", "look at what it says")
-        if node is not None:
+            yield Finding("Python", PROBLEM, f"does not run here: {verdicts.line_of(error)}", "look at what it says")
+        if refusal is not None:
+            yield refusal
+        elif node is not None:
             yield from node.findings(here)
         elif cluster:
             yield Finding(
@@ -236,15 +239,9 @@ class _Examination:
         try:
             there = trial.look_here([], self.seconds(20), as_a_job=True)
         except slurm.SlurmError as error:
-            words = f"a job on this machine does not start: {_line(error)}"
+            words = f"a job on this machine does not start: {verdicts.line_of(error)}"
             yield Finding("local jobs", PROBLEM, words, "look at the options python= and slurm_setup=")
             return
         yield Finding("local jobs", OK, "processes of this machine start as jobs would")
         yield verdicts.of_python(here["version"], there, "in jobs")
         yield verdicts.of_packages(here["packages"], there, "in jobs")
-
-
-def _line(error: BaseException) -> str:
-    """What a SLURM command said, on one line and without its own name before each sentence."""
-    lines = [line.strip().removeprefix("sbatch: ").removeprefix("error: ") for line in str(error).splitlines()]
-    return "; ".join(line for line in lines if line)

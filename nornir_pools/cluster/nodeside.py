@@ -42,9 +42,12 @@ class NodeSide:
         except slurm.SlurmError as error:
             if answers.is_transient(str(error)):
                 return Finding(
-                    "job", WARNING, f"could not be sent now: {error}", "ask again in a while; pools wait and try again"
+                    "job",
+                    WARNING,
+                    f"could not be sent now: {verdicts.line_of(error)}",
+                    "ask again in a while; pools wait and try again",
                 )
-            return Finding("job", PROBLEM, f"sbatch refuses it: {error}", "mend the option that it names")
+            return Finding("job", PROBLEM, f"sbatch refuses it: {verdicts.line_of(error)}", "mend the option that it names")
         return None
 
     def findings(self, here: Mapping[str, Any] | None) -> Iterator[Finding]:

@@ -8,7 +8,17 @@ from typing import Any
 from ..findings import OK, PROBLEM, WARNING, Finding
 from .sites import Account, Partition
 
-__all__ = ["of_account", "of_accounts", "of_clock", "of_cpus", "of_duration", "of_imports", "of_lateness", "of_limits"]
+__all__ = [
+    "line_of",
+    "of_account",
+    "of_accounts",
+    "of_clock",
+    "of_cpus",
+    "of_duration",
+    "of_imports",
+    "of_lateness",
+    "of_limits",
+]
 __all__ += ["of_packages", "of_partition", "of_partitions", "of_python", "of_space"]
 
 _SLOW_COMMAND = 2.0  # seconds for an answer of SLURM's
@@ -23,6 +33,12 @@ def _listed(names: Collection[str]) -> str:
     """The first few names, and how many more there are."""
     first = sorted(names)[:_SHOWN]
     return ", ".join(first) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+
+
+def line_of(error: BaseException) -> str:
+    """What a SLURM command said, on one line and without its own name before each sentence."""
+    lines = [line.strip().removeprefix("sbatch: ").removeprefix("error: ") for line in str(error).splitlines()]
+    return "; ".join(filter(None, lines))
 
 
 def _size(count: float) -> str:
@@ -167,9 +183,9 @@ def of_lateness(there: float, here: float) -> Finding:
 
 def of_clock(seconds: float, host: str) -> Finding:
     """By how much the node's clock is ahead."""
-    words = f"{host} is {abs(seconds):.2f} s {'ahead' if seconds >= 0 else 'behind'}"
     if abs(seconds) <= _CLOCK:
-        return Finding("clock", OK, words)
+        return Finding("clock", OK, f"{host}'s differs by {abs(seconds):.2f} s")
+    words = f"{host}'s is {abs(seconds):.1f} s {'ahead' if seconds >= 0 else 'behind'}"
     advice = "pools do not mind, but make, rsync and the times in logs do; tell the site"
     return Finding("clock", WARNING, words, advice)
 

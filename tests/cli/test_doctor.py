@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from nornir_pools.cluster import doctor
 from ..cluster.test_lab import make_lab
 from ..conftest import until
 from ..lab import Slurm
+from ..terminal import Terminal
 from .conftest import Cli
 
 pytestmark = pytest.mark.timeout(120)
@@ -74,6 +76,17 @@ def test_it_is_told_line_by_line(cli: Cli) -> None:
     assert told.splitlines()[-1] == "All is well." or told.splitlines()[-1].endswith(("1 warning", "warnings"))
 
 
+def test_on_a_terminal_lines_fit(tmp_path: Path) -> None:
+    script = "import sys; from nornir_pools.cli import main; sys.exit(main(['doctor']))"
+    with Terminal(script, TERM="xterm", COLUMNS="80", NORNIR_POOLS_EXECUTOR="local") as terminal:
+        assert terminal.end(40) == 0
+        lines = re.sub(r"\x1b\[[0-9;]*[mK]", "", terminal.everything).replace("looking …\r", "").splitlines()
+    assert "\x1b[32mok" in terminal.everything
+    assert lines[-1] == "All is well."
+    assert f"ok       run folder     {tmp_path / '.nornir_pools'}"[:70] in "\n".join(lines)
+    assert max(len(line) for line in lines if "/" not in line) <= 80  # a path may be longer than a line
+
+
 def test_wrong_use(here: Cli) -> None:
     assert "No such option" in here("doctor", "--partitoin", "debug", status=2)
     assert "unknown option 'partitoin'" in here("doctor", status=2, NORNIR_POOLS_PARTITOIN="debug")
@@ -111,6 +124,33 @@ def test_a_folder_that_the_node_does_not_see(on_slurm: Cli, slurm: Slurm, tmp_pa
         told = on_slurm("doctor", "--folder", folder, status=1, NORNIR_POOLS_SLURM_NODELIST="n1")
     assert f"problem  folder there   {folder} is not seen on n1\n" in told
     assert "--folder" in told
+
+
+@pytest.mark.slurm
+def test_a_folder_that_the_node_cannot_write(on_slurm: Cli, slurm: Slurm, tmp_path: Path) -> None:
+    folder = tmp_path / "read"
+    folder.mkdir()
+    with slurm.hide("n1", folder):  # by an empty one, on top of which goes a view of the real one that cannot be written
+        pid = (Path(slurm.conf).parents[1] / "run" / "slurmd.n1.pid").read_text().strip()
+        inside = ["nsenter", "--target", pid, "--mount"]
+        subprocess.run([*inside, "umount", folder], timeout=20, check=True)
+        subprocess.run([*inside, "mount", "--bind", "-o", "ro", folder, folder], timeout=20, check=True)
+        told = on_slurm("doctor", "--folder", str(folder), status=1, NORNIR_POOLS_SLURM_NODELIST="n1")
+    assert f"problem  folder there   {folder} is seen on n1, but cannot be written there\n" in told
+
+
+@pytest.mark.slurm
+def test_an_accounting_that_does_not_answer(on_slurm: Cli, slurm: Slurm, tmp_path: Path) -> None:
+    if "slurmdbd" not in slurm.run("scontrol", "show", "config"):
+        pytest.skip("this SLURM has no accounting")
+    (tmp_path / "bin").mkdir()
+    for name in ("sacct", "sacctmgr"):
+        (tmp_path / "bin" / name).write_text("#!/bin/sh\necho 'Connection refused' >&2\nexit 1\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    told = on_slurm("doctor", PATH=f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    assert "warning  sacct          does not work: Connection refused; ends of jobs are told less well" in told
+    assert "warning  account        yours are not known: sacctmgr says Connection refused" in told
+    assert "ok       job            job " in told
 
 
 @pytest.mark.slurm

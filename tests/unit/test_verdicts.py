@@ -41,7 +41,7 @@ def probed(**changes: str) -> Mapping[str, Any]:
         (verdicts.of_duration("squeue", 4.0), "warning", "4.00 s"),
         (verdicts.of_lateness(0.1, 30.0), "warning", "30.00 s"),
         (verdicts.of_lateness(0.1, 0.2), "ok", "after 0.10 s"),
-        (verdicts.of_clock(-90.0, "n1"), "warning", "n1 is 90.00 s behind"),
+        (verdicts.of_clock(-90.0, "n1"), "warning", "n1's is 90.0 s behind"),
         (verdicts.of_python([3, 11, 7], probed(), "on n1"), "ok", "3.11.2 on n1, 3.11.7 here"),
         (verdicts.of_python([3, 12, 1], probed(), "on n1"), "problem", "3.11.2 on n1 (/usr/bin/python), but 3.12.1 here"),
         (verdicts.of_packages(HERE, probed(), "on n1"), "ok", "numpy 2.4"),
