@@ -63,6 +63,7 @@ def test_a_page_tells_of_the_run_and_its_failures(cli: Cli) -> None:
     text = text_of(page)
     for words in (name, "closed", "2 succeeded", "3 failed", os.uname().nodename, "1 × exit status 3: cannot read tile 2"):
         assert words in text, words
+    assert re.search(r"exit status 127\n.*no_such_program.*not found", text), "what it said"
     logs = {task["log"] for task in cli.data("tasks", name, "--failed")}
     assert logs
     assert all(log in text for log in logs)
@@ -202,7 +203,15 @@ def test_pointing_at_a_task_tells_what_it_was_and_dragging_looks_closer() -> Non
 def test_ten_thousand_tasks_make_a_page_that_a_browser_shows() -> None:
     command = "segment --channel 3 --sigma 1.5 --input /scratch/tiles/section-0001/tile.tif --output out.tif" * 2
     tasks = [
-        ran(n + 1, 1000 + n // 64, 1001 + n // 64, f"7_{n % 64}", f"n{n % 8}", command=command, name=f"tile {n}")
+        ran(
+            n + 1,
+            1000 + n // 64,
+            1001 + n // 64,
+            f"7_{n % 64}",
+            f"n{n % 8}",
+            command=command,
+            name=f"tile {n} {'long ' * 1000}",
+        )
         for n in range(10_000)
     ]
     content = page_of(made_view(tasks))

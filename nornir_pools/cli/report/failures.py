@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
+import nornir_pools as pools
+
 from ..facts import task_line, what
+from ..output import short
 from .markup import Html, group, tag
 
 if TYPE_CHECKING:
@@ -43,8 +47,7 @@ def _cause(tasks: list[TaskView]) -> Html:
     first = tasks[0]
     rest = tasks[_OPEN:_TASKS]
     lines = first.error.strip()[:_LONGEST].splitlines()[:_LINES]
-    if first.last and first.last not in first.error:
-        lines.append(first.last)
+    lines += _said(first)
     hidden = (
         tag("details", tag("summary", f"{len(tasks) - _OPEN:,} more"), _list(rest), _beyond(len(tasks))) if rest else Html()
     )
@@ -56,6 +59,16 @@ def _cause(tasks: list[TaskView]) -> Html:
         hidden,
         class_="failure",
     )
+
+
+def _said(task: TaskView) -> list[str]:
+    """What a failed command has written at its end, from its job's log, or at least the last line of that."""
+    if task.status is None:
+        return []
+    with contextlib.suppress(pools.PoolError):  # its log cannot be read
+        if lines := [line for line in task.output(_LONGEST).splitlines() if line.strip()]:
+            return lines[-_LINES:]
+    return [task.last] if task.last else []
 
 
 def _beyond(count: int) -> Html:
@@ -71,4 +84,4 @@ def _task(task: TaskView) -> Html:
     named = "" if task.command is None else group((" ", tag("code", what(task))))
     log = group((", log ", tag("span", task.log, class_="path"))) if task.log else ""
     number = tag("span", f"{task.number}  ", class_="quiet")
-    return tag("p", number, tag("b", task.name), named, tag("span", where, log, class_="quiet"))
+    return tag("p", number, tag("b", short(task.name)), named, tag("span", where, log, class_="quiet"))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..efficiency import measured
-from ..output import duration, memory
+from ..output import duration, memory, short
 from .markup import Html, group, table, tag
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def _used(row: dict[str, Any], most: float) -> list[object]:
     asked = row["memory_asked"]
     over = asked is not None and row["memory"] > 0.9 * asked
     return [
-        row["name"],
+        short(row["name"]),
         f"{row['tasks']:,}",
         _time(row["longest"]),
         _time(row["time_asked"]),
@@ -102,10 +102,10 @@ def slowest(view: RunView, now: float) -> Html:
 
 
 def _slow(seconds: float, task: TaskView, longest: float) -> list[object]:
-    command = "" if task.command is None else group((" ", tag("code", str(task.command)[:200])))
+    command = "" if task.command is None else group((" ", tag("code", short(str(task.command), 200))))
     return [
         str(task.number),
-        group((task.name, command)),
+        group((short(task.name), command)),
         tag("span", tag("i", class_=task.state), task.state, class_="state"),
         _time(seconds) + (" so far" if task.state == "running" else ""),
         _bar(seconds / longest, task.state),

@@ -6,14 +6,15 @@ import base64
 import hashlib
 import time
 from collections import Counter
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import nornir_pools as pools
 
 from ..facts import lost, state_of
-from ..output import clock, duration
+from ..output import clock, duration, short
 from .charts import charts
 from .failures import failures
 from .markup import Html, group, tag
@@ -92,11 +93,15 @@ def _jobs(view: RunView) -> str:
 
 def _options(view: RunView) -> list[str]:
     """The job options that tasks were given, the most frequent first."""
-    given = Counter(", ".join(f"{name}={value}" for name, value in task.options.items()) for task in view.tasks)
+    given = Counter(_words(task.options) for task in view.tasks)
     lines = [(options or "none", count) for options, count in given.most_common(5)]
     if len(given) <= 1:
         return [options for options, _ in lines]
     return [f"{options} ({count:,} tasks)" for options, count in lines] + (["…"] if len(given) > 5 else [])
+
+
+def _words(options: Mapping[str, Any]) -> str:
+    return short(", ".join(f"{name}={value}" for name, value in options.items()), 300)
 
 
 def _sections(view: RunView, now: float) -> list[Html]:
