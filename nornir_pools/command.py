@@ -49,6 +49,7 @@ _ACCEPTED = frozenset(
 
 _groups: set[int] = set()  # the process groups of the commands that run now in this process
 _groups_lock = threading.Lock()  # guards _groups against a command that starts while all are being ended
+_ended = 0  # how often all commands were ended; guarded by _groups_lock
 _LONGEST_ARGUMENT = 100_000  # bytes
 _peak = 0  # bytes: see `take_peak`
 
@@ -125,8 +126,10 @@ def run_command(
 
 
 def end_commands() -> None:
-    """Kill the process groups of all commands that run in this process now."""
+    """Kill the process groups of all commands that run in this process now, or are just being started."""
+    global _ended
     with _groups_lock:
+        _ended += 1
         for group in _groups:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(group, signal.SIGKILL)
@@ -210,12 +213,16 @@ def _start(command: Any, **options: Any) -> subprocess.Popen[bytes]:
     # A command that asks at the terminal must fail: in a group that is not the terminal's it would be stopped for ever, in a
     # session of its own there is no terminal. But to the system's scheduler (autogroup) each session is a group to be set up
     # and shared with, which is much of what a short command costs; so there is one only where there is a terminal.
+    ended = _ended
     if sys.version_info < (3, 11) or _has_terminal():
         process = _Process(command, start_new_session=True, **options)
     else:
         process = _Process(command, process_group=0, **options)
     with _groups_lock:
         _groups.add(process.pid)
+        if _ended != ended:  # all commands were ended while this one was being started
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
     return process
 
 

@@ -124,7 +124,6 @@ def test_end_commands_kills_those_that_run_with_their_children() -> None:
     pool = pools.GetProcessPool("commands", 2)
     tasks = [pool.add_process("c", f"sleep 50 & echo $! > child{n}; wait") for n in (1, 2)]
     until(lambda: all(Path(f"child{n}").exists() and Path(f"child{n}").read_text().strip() for n in (1, 2)), "no start")
-    until(lambda: len(command._groups) == 2, "the commands are not noted")  # a moment after they have started
     end_commands()
     for task in tasks:
         with pytest.raises(CommandError, match="SIGKILL"):
@@ -132,6 +131,18 @@ def test_end_commands_kills_those_that_run_with_their_children() -> None:
         assert task.returncode == -signal.SIGKILL
     for n in (1, 2):
         until(lambda n=n: not is_alive(int(Path(f"child{n}").read_text())), "a child lives on")  # type: ignore[misc]
+
+
+def test_end_commands_kills_one_that_is_just_being_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(*arguments: Any, **options: Any) -> Any:
+        process = real(*arguments, **options)
+        end_commands()  # as another thread may, before the process is noted
+        return process
+
+    real = command._Process
+    monkeypatch.setattr(command, "_Process", start)
+    with pytest.raises(CommandError, match="SIGKILL"):
+        run_command("sleep 50")
 
 
 def test_forked_child_does_not_end_its_parents_commands() -> None:
