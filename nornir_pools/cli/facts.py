@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import nornir_pools as pools
+
 from .output import FAILED, LOST, OK, age, short
 
 if TYPE_CHECKING:
     from nornir_pools.cluster.views import RunView, TaskView
 
-__all__ = ["brief", "end_of", "lost", "next_steps", "run_facts", "state_of", "task_facts", "task_line", "what"]
+__all__ = ["brief", "end_of", "lost", "next_steps", "run_facts", "state_of", "task_facts", "task_line", "unknown", "what"]
 
 
 def task_facts(task: TaskView) -> dict[str, Any]:
@@ -64,16 +66,27 @@ def state_of(view: RunView) -> str:
     return f"left: its script has ended before {left} of its tasks" if left else "left by its script; all its tasks are done"
 
 
+def unknown(view: RunView) -> str:
+    """Why nobody can tell whether jobs of a run that was left are alive; "" if that is known, or does not matter."""
+    if view.info.state == "held" or not view.unfinished:
+        return ""
+    try:
+        view.live_jobs()
+    except pools.SpoolError as error:
+        return str(error)
+    return ""
+
+
 def lost(view: RunView) -> bool:
     """Whether tasks wait for what will not come: no process holds the run, and no job of it is alive."""
-    return view.info.state != "held" and bool(view.unfinished) and not view.live_jobs()
+    return view.info.state != "held" and bool(view.unfinished) and not unknown(view) and not view.live_jobs()
 
 
 def end_of(view: RunView) -> int:
     """The exit status that stands for how a run is."""
     if view.counts["failed"]:
         return FAILED
-    return LOST if lost(view) else OK
+    return LOST if unknown(view) or lost(view) else OK
 
 
 def next_steps(view: RunView) -> list[str]:

@@ -13,7 +13,7 @@ import typer
 
 import nornir_pools as pools
 
-from .facts import brief, end_of, lost, next_steps, run_facts, state_of, task_facts, task_line, what
+from .facts import brief, end_of, lost, next_steps, run_facts, state_of, task_facts, task_line, unknown, what
 from .naming import Json, Run
 from .output import LOST, age, as_json, command, complain, duration, fail, on_terminal, say, short, styled, table
 
@@ -92,7 +92,9 @@ def _describe(view: RunView) -> list[str]:
         lines += [f"  {task.number} {task.name}: {task_line(task)}" for task in failed[:_SHOWN]]
         if len(failed) > _SHOWN:
             lines.append(f"  … and {len(failed) - _SHOWN} more: nornir-pools tasks {name} --failed")
-    if lost(view):
+    if why := unknown(view):
+        lines += ["", f"No process holds this run; {why}"]
+    elif lost(view):
         lines += ["", "No process holds this run and none of its jobs is alive: its unfinished tasks wait for nobody."]
     return [*lines, "", "next:", *(f"  {step}" for step in next_steps(view))]
 

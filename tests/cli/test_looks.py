@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import signal
 import subprocess
@@ -71,6 +73,29 @@ def test_a_run_that_nobody_works_on_is_lost(cli: Cli, running: Running) -> None:
     assert "waits in vain" in cli("why", "work", "waiting 0")
     cli("wait", "work", status=3)
     until(lambda: not pools.look(path).live_jobs(), "jobs live")
+
+
+def test_what_nobody_can_tell_of_a_run_does_not_hide_the_rest(cli: Cli, running: Running, tmp_path: Path) -> None:
+    process = running()
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    (path,) = Path(".nornir_pools").absolute().iterdir()
+    facts, why = (path / "run.json").read_text(), "SLURM does not answer"
+    variables: dict[str, str] = {}
+    if cli.executor == "slurm":
+        (tmp_path / "bin").mkdir()
+        (tmp_path / "bin" / "squeue").write_text("#!/bin/sh\nexit 1\n")
+        (tmp_path / "bin" / "squeue").chmod(0o755)
+        variables = {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
+    else:
+        (path / "run.json").write_text(json.dumps({**json.loads(facts), "host": "elsewhere"}))
+        why = "processes of the machine elsewhere"
+    told = cli("status", "work", status=3, **variables)
+    (path / "run.json").write_text(facts)
+    assert why in told
+    assert "waiting 3" in told
+    pools.cancel(path)
+    until(lambda: not pools.look(path).live_jobs(), "jobs live", 40)
 
 
 def test_the_tasks_of_a_closed_run_are_told(cli: Cli) -> None:
