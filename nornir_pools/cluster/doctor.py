@@ -29,6 +29,7 @@ __all__ = ["examine"]
 
 _SECONDS = 50.0  # for all of it
 _OTHER_FOLDER = "choose another with --folder, on a file system that the nodes share"
+_NO_SQUEUE = "jobs that end without a word are found out late"
 _NO_SACCT = "ends of jobs are told less well, and what jobs used only as far as their workers measured"
 _NOTHING = "nothing: pools do without"
 _PACKAGES = ("numpy", "scipy", "skimage", "torch")
@@ -75,10 +76,8 @@ class _Examination:
                 yield from self._folder(runs, trial, cluster=cluster)
             except SpoolError as error:
                 full = error.errno in FULL
-                advice = (
-                    "make room (nornir-pools clean --older 14d), or choose another with --folder" if full else _OTHER_FOLDER
-                )
-                yield Finding("run folder", PROBLEM, str(error).partition("; set")[0], advice)
+                words = str(error).partition("; set")[0]  # what to set is said below it
+                yield Finding("run folder", PROBLEM, words, verdicts.MAKE_ROOM if full else _OTHER_FOLDER)
             if cluster:
                 yield from self._site()
                 if trial is not None and not self.refused:
@@ -107,9 +106,8 @@ class _Examination:
             advice = "set SLURM_CONF if there is a cluster"
             if wanted == "slurm":
                 return Finding("SLURM", PROBLEM, words, f"{advice}, or use NORNIR_POOLS_EXECUTOR=local"), False
-            return Finding(
-                "SLURM", WARNING, f"{words}: jobs are processes of this machine", advice, {"executor": "local"}
-            ), False
+            words += ": jobs are processes of this machine"
+            return Finding("SLURM", WARNING, words, advice, {"executor": "local"}), False
         try:
             config = sites.configuration(self.environment, self.seconds(10))
         except slurm.SlurmError as error:
@@ -134,9 +132,7 @@ class _Examination:
         """What the scheduler says of itself and of this user."""
         if self.refused:
             return
-        yield self._timed(
-            "squeue", ["squeue", "-h", "-u", str(os.geteuid())], "jobs that end without a word are found out late"
-        )
+        yield self._timed("squeue", ["squeue", "-h", "-u", str(os.geteuid())], _NO_SQUEUE)
         if self.has_accounting:
             yield self._timed("sacct", ["sacct", "-n", "-X", "-S", "now-1minutes"], _NO_SACCT)
         else:
@@ -178,7 +174,7 @@ class _Examination:
         yield from verdicts.of_accounts(accounts, "" if given else account)
         enforced = "limits" in self.config.get("AccountingStorageEnforce", "").lower()
         yield verdicts.of_limits(self._array_size(), mine, qos, self.options.max_jobs, enforced=enforced)
-        if given or accounts:
+        if account and (given or accounts):
             finding = verdicts.of_account(account, accounts, self.partition)
             chosen = {"slurm_account": account}
             yield finding or Finding("account", OK, f"jobs go under {account}, which is yours", "", chosen)
@@ -195,9 +191,8 @@ class _Examination:
             took = trial.check_submission(self.seconds(15))
         except slurm.SlurmError as error:
             if answers.is_transient(str(error)):
-                yield Finding(
-                    "sbatch", WARNING, f"refuses jobs now: {verdicts.line_of(error)}", "that may pass: pools wait and try again"
-                )
+                words = f"refuses jobs now: {verdicts.line_of(error)}"
+                yield Finding("sbatch", WARNING, words, "that may pass: pools wait and try again")
             else:
                 self.refused = True
                 advice = "mend the option that it names" if asked else "ask the site what a job has to name"
@@ -211,15 +206,13 @@ class _Examination:
 
     def _sides(self, trial: Trial, *, cluster: bool) -> Iterator[Finding]:
         """This machine beside a node; without a cluster, beside what the local fallback would start."""
-        node = (
-            NodeSide(trial, self.packages, self.environment, self.ends, asked=self.asked)
-            if cluster and not self.refused
-            else None
-        )
+        node = None
+        if cluster and not self.refused:
+            node = NodeSide(trial, self.packages, self.environment, self.ends, asked=self.asked)
         refusal = node.send() if node is not None else None
         here: dict[str, Any] | None = None
         try:
-            here = trial.look_here(self.packages, self.seconds(25), as_a_job=False)
+            here = trial.look_here(self.packages, max(5.0, self.seconds(25)), as_a_job=False)
             yield verdicts.of_imports(here["imports"], "here", self.asked)
         except slurm.SlurmError as error:
             yield Finding("Python", PROBLEM, f"does not run here: {verdicts.line_of(error)}", "look at what it says")
@@ -228,16 +221,15 @@ class _Examination:
         elif node is not None:
             yield from node.findings(here)
         elif cluster:
-            yield Finding(
-                "node", WARNING, "not looked at, since no job could be sent", "mend what is said above, and ask again"
-            )
+            words = "not looked at, since no job could be sent"
+            yield Finding("node", WARNING, words, "mend what is said above, and ask again")
         elif here is not None:
             yield from self._local(trial, here)
 
     def _local(self, trial: Trial, here: dict[str, Any]) -> Iterator[Finding]:
         """The Python that local jobs start, after the setup lines."""
         try:
-            there = trial.look_here([], self.seconds(20), as_a_job=True)
+            there = trial.look_here([], max(5.0, self.seconds(20)), as_a_job=True)
         except slurm.SlurmError as error:
             words = f"a job on this machine does not start: {verdicts.line_of(error)}"
             yield Finding("local jobs", PROBLEM, words, "look at the options python= and slurm_setup=")

@@ -41,12 +41,8 @@ class NodeSide:
             self._job = self._trial.send(self._packages)
         except slurm.SlurmError as error:
             if answers.is_transient(str(error)):
-                return Finding(
-                    "job",
-                    WARNING,
-                    f"could not be sent now: {verdicts.line_of(error)}",
-                    "ask again in a while; pools wait and try again",
-                )
+                words = f"could not be sent now: {verdicts.line_of(error)}"
+                return Finding("job", WARNING, words, "ask again in a while; pools wait and try again")
             return Finding("job", PROBLEM, f"sbatch refuses it: {verdicts.line_of(error)}", "mend the option that it names")
         return None
 
@@ -58,7 +54,7 @@ class NodeSide:
             return
         host = hello["host"]
         took = time.monotonic() - self._sent
-        yield Finding("job", OK, f"job {self._job.partition('_')[0]} has run on {host}, {took:.0f} s after it was sent")
+        yield Finding("job", OK, f"job {self._job.partition('_')[0]} has started on {host} within {took:.0f} s")
         seen = f"{self._trial.path.parent} is seen and can be written on {host}"
         yield Finding("folder there", OK, seen, options={"folder": str(self._trial.path.parent)})
         yield verdicts.of_clock(self._trial.ahead - hello["ahead"], host)
@@ -125,14 +121,12 @@ class NodeSide:
             return Finding("folder there", PROBLEM, f"{folder} is seen on {node}, but cannot be written there", _NO_FOLDER)
         if not slurm.is_over(self._state):
             return self._still_waiting(node)
-        if code == "0:0":
+        if code in ("0:0", ""):
             words = f"the job has run on {node}, but nothing that it wrote into {folder} has appeared here"
             return Finding("folder there", PROBLEM, words, _NO_FOLDER)
         if code in ("126:0", "127:0"):
             log = re.sub(r"^.*slurm_script: line \d+: ", "", self._trial.log())
-            advice = (
-                "have jobs start a Python that the nodes see: an environment on a shared file system, or the option python="
-            )
+            advice = "have jobs start a Python that the nodes see, in an environment on a shared file system (option python=)"
             return Finding("Python", PROBLEM, f"the one that jobs start cannot be run on {node}: {log}", advice)
         words = f"the job has ended on {node}: {self._state}, exit code {code}{self._with_log()}"
         advice = "look at the options python= and slurm_setup=: can this Python be started on the nodes?"
@@ -147,9 +141,8 @@ class NodeSide:
                 return Finding("job", PROBLEM, f"{words}, and will for ever", "choose another --partition or --account")
             start = self._facts.get("StartTime", "Unknown")
             when = "" if start in ("Unknown", "N/A") else f"; SLURM expects to start such a job at {start.replace('T', ' ')}"
-            return Finding(
-                "job", WARNING, words + when, "the nodes were not looked at: ask again when the cluster is less busy"
-            )
+            advice = "the nodes were not looked at: ask again when the cluster is less busy"
+            return Finding("job", WARNING, words + when, advice)
         words = f"is on {node} ({self._state}), but after {waited:.0f} s it has not said a word{self._with_log()}"
         return Finding("job", WARNING, words, "Python may be slow to start there, or what it writes slow to appear: ask again")
 

@@ -8,7 +8,6 @@ import os
 import secrets
 import shlex
 import shutil
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -40,21 +39,24 @@ class Trial:
         self._environment = environment
         self._name = f"doctor-{secrets.token_hex(4)}"
         self._sent = False
+        self.path = runs / f".{self._name}"
         self._made = [place for place in (runs, *runs.parents) if not place.exists()]
         try:
-            runs.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self.path = Path(tempfile.mkdtemp(prefix=f".{self._name}-", dir=runs))
-            try:
-                self._write("probe.py", Path(probe.__file__).read_bytes())
-                self._write("filling", bytes(_BYTES))
-                self.ahead = probe.ahead_of_us(str(self.path), "clock-here")
-                """Seconds by which the file server's clock is ahead of this machine's."""
-            except BaseException:
-                shutil.rmtree(self.path, ignore_errors=True)
-                raise
+            self._make(runs)
         except OSError as error:
-            self._remove_made()
+            self._remove()
             raise SpoolError(f"{runs} cannot be written: {error.strerror}", folder=str(runs), errno=error.errno) from error
+        except BaseException:
+            self._remove()
+            raise
+
+    def _make(self, runs: Path) -> None:
+        runs.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.path.mkdir(mode=0o700)
+        self._write("probe.py", Path(probe.__file__).read_bytes())
+        self._write("filling", bytes(_BYTES))
+        self.ahead = probe.ahead_of_us(str(self.path), "clock-here")
+        """Seconds by which the file server's clock is ahead of this machine's."""
 
     def _write(self, name: str, content: bytes) -> None:
         with open(self.path / name, "xb") as file:
@@ -140,11 +142,16 @@ class Trial:
             if self._sent:
                 self._cancel()
         finally:
-            until = time.monotonic() + 5.0
-            while self.path.exists() and time.monotonic() < until:  # a job that ends may still write into it
-                shutil.rmtree(self.path, ignore_errors=True)
-                time.sleep(0.01)
-            self._remove_made()
+            self._remove()
+
+    def _remove(self) -> None:
+        until = time.monotonic() + 5.0
+        while self.path.exists() and time.monotonic() < until:  # a job that ends may still write into it
+            shutil.rmtree(self.path, ignore_errors=True)
+            time.sleep(0.01)
+        for place in self._made:
+            with contextlib.suppress(OSError):  # somebody else has begun to use it
+                place.rmdir()
 
     def _cancel(self) -> None:
         """By its name: of a job whose sending was interrupted nobody knows the id."""
@@ -156,11 +163,6 @@ class Trial:
                 if not slurm.run(left, self._environment, seconds=10).strip():
                     return
                 time.sleep(0.2)
-
-    def _remove_made(self) -> None:
-        for place in self._made:
-            with contextlib.suppress(OSError):  # somebody else has begun to use it
-                place.rmdir()
 
 
 def _command(options: Options, how: str, packages: Sequence[str]) -> str:

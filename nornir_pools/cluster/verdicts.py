@@ -8,21 +8,12 @@ from typing import Any
 from ..findings import OK, PROBLEM, WARNING, Finding
 from .sites import Account, Partition
 
-__all__ = [
-    "line_of",
-    "of_account",
-    "of_accounts",
-    "of_clock",
-    "of_cpus",
-    "of_duration",
-    "of_imports",
-    "of_lateness",
-    "of_limits",
-]
-__all__ += ["of_packages", "of_partition", "of_partitions", "of_python", "of_space"]
+__all__ = ["MAKE_ROOM", "line_of", "of_account", "of_accounts", "of_clock", "of_cpus", "of_duration", "of_imports"]
+__all__ += ["of_lateness", "of_limits", "of_packages", "of_partition", "of_partitions", "of_python", "of_space"]
 
 _SLOW_COMMAND = 2.0  # seconds for an answer of SLURM's
 _SLOW_IMPORT = 10.0  # seconds: each worker pays them once
+MAKE_ROOM = "make room (nornir-pools clean --older 14d), or choose another folder with --folder"
 _LATE = 2.0  # seconds until a file shows
 _CLOCK = 1.0  # seconds: make, rsync and people compare times
 _SHOWN = 6  # names in one line
@@ -56,8 +47,7 @@ def of_space(free: int, files: int | None) -> Finding:
     if free >= 1_000_000_000 and not few:
         return Finding("space", OK, words)
     none = free < 10_000_000 or (files is not None and files < 100)
-    advice = "make room (nornir-pools clean --older 14d), or choose another folder with --folder"
-    return Finding("space", PROBLEM if none else WARNING, words, advice)
+    return Finding("space", PROBLEM if none else WARNING, words, MAKE_ROOM)
 
 
 def of_cpus(usable: int, all_of_them: int) -> Finding:
@@ -165,7 +155,7 @@ def of_limits(
     if most is None:
         words.append("no limit to your jobs in the queue" if accounts else "limits of your jobs are not known")
         return Finding("limits", OK, ", ".join(words))
-    words.append(f"{most} of your jobs in the queue{'' if enforced else ', though that is not enforced now'}")
+    words.append(f"at most {most} of your jobs in the queue{'' if enforced else ', though that is not enforced now'}")
     if most >= max_jobs:
         return Finding("limits", OK, ", ".join(words))
     advice = f"a pool sends up to {max_jobs} jobs and waits when refused; max_jobs={most} lets it stay within the limit"

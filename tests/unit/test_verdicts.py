@@ -57,7 +57,7 @@ def probed(**changes: str) -> Mapping[str, Any]:
         (
             verdicts.of_limits(0, [account("a", max_submit=1000)], {}, 256, enforced=True),
             "ok",
-            "MaxArraySize is not known, 1000",
+            "MaxArraySize is not known, at most 1000",
         ),
     ],
 )
