@@ -167,6 +167,13 @@ def test_workers_have_lines_of_their_own_node_by_node() -> None:
     ]
 
 
+def test_a_task_that_runs_stands_behind_the_last_one_of_its_worker() -> None:
+    runs = TaskView(2, "runs", "running", job="7_0", node="n1", added=1000.0, started=1001.99)  # by another clock
+    (lane,) = lanes_of([ran(1, 1001, 1002), runs], 1010)
+    assert [(bar.start, bar.end) for bar in lane.bars] == [(1001, 1002), (1002.0, 1010)]
+    assert "at most 1" in text_of(page_of(made_view([ran(1, 1001, 1002), runs], "held")))
+
+
 def test_many_jobs_share_the_lines_of_their_node() -> None:
     tasks = [ran(n + 1, 1000 + n // 8, 1000.9 + n // 8, job=str(n)) for n in range(800)]
     assert [len(lane.bars) for lane in lanes_of(tasks, 2000)] == [100] * 8

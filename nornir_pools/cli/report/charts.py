@@ -8,7 +8,7 @@ from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any
 
 from ..output import duration
-from .lanes import Bar, Lane, lanes_of
+from .lanes import Bar, Lane, began, lanes_of
 from .markup import Html, data, group, tag
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def _counts(tasks: Sequence[TaskView], kind: str, begin: float, span: float, now
     if kind == "waiting":
         times = [(task.added, task.started or task.finished or never) for task in tasks if task.added is not None]
     else:
-        times = [(task.started, task.finished or never) for task in tasks if task.started is not None]
+        times = [(start, task.finished or never) for task in tasks if (start := began(task)) is not None]
     ups = sorted(up for up, _ in times)
     downs = sorted(max(up, down) for up, down in times)
     before, after = _since(ups), _since(downs)

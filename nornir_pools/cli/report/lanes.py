@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from nornir_pools.cluster.views import TaskView
 
-__all__ = ["Bar", "Lane", "lanes_of"]
+__all__ = ["Bar", "Lane", "began", "lanes_of"]
 
+_TICK = 0.01  # seconds, at most, between two ticks of the clock for files
+_OVERLAP = 0.002  # seconds that one task may seem to begin before the last has ended
+_CLOCKS = 2.0  # … and one that still runs, by the clock of a file server
 _MOST_JOBS = 100  # more jobs than that have no lines of their own, but share those of their node
 
 
@@ -46,12 +49,17 @@ def lanes_of(tasks: Iterable[TaskView], now: float) -> list[Lane]:
     return found
 
 
+def began(task: TaskView) -> float | None:
+    """When it started. Of one that still runs that is a file's time, whose clock goes by ticks: it may seem a tick early."""
+    return task.started + _TICK if task.started is not None and task.state == "running" else task.started
+
+
 def _bar(task: TaskView, now: float) -> Bar | None:
     """From its start to its end. Of a task that went down with its job, only the end is known."""
     end = now if task.state == "running" else task.finished
     if end is None or not task.job:
         return None
-    start = task.started or end
+    start = began(task) or end
     return Bar(task, start, max(start, end))
 
 
@@ -59,7 +67,8 @@ def _side_by_side(label: str, bars: Iterable[Bar]) -> list[Lane]:
     """As few lines as there were tasks at once."""
     lanes: list[Lane] = []
     for bar in bars:
-        free = next((lane for lane in lanes if lane.bars[-1].end <= bar.start + 0.002), None)
+        slack = _CLOCKS if bar.task.state == "running" else _OVERLAP
+        free = next((lane for lane in lanes if lane.bars[-1].end <= bar.start + slack), None)
         if free is None:
             lanes.append(free := Lane(label))
         free.bars.append(bar)

@@ -60,7 +60,7 @@ def _head(view: RunView, now: float) -> Html:
         ("took" if not view.unfinished else "so far", duration(end - info.started)),
         ("tasks", f"{len(view.tasks):,}"),
         ("jobs", _jobs(view)),
-        *(("options", line) for line in _options(view)),
+        *(("options" if number == 0 else "", line) for number, line in enumerate(_options(view))),
         ("folder", tag("span", info.path, class_="path")),
     ]
     shown = [(state, count) for state, count in counts.items() if count]
