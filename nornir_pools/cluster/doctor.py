@@ -22,7 +22,7 @@ from . import answers, sites, slurm, verdicts
 from .context import for_submission
 from .folder import FULL
 from .nodeside import NodeSide
-from .places import local_folder_of, runs_folder
+from .places import local_folders_of, runs_folder
 from .trial import Trial
 
 __all__ = ["examine"]
@@ -118,9 +118,9 @@ class _Examination:
         return Finding("SLURM", OK, f"{config.get('SLURM_VERSION', '')}, cluster {config.get('ClusterName', '')}"), True
 
     def _folder(self, runs: Path, trial: Trial, *, cluster: bool) -> Iterator[Finding]:
-        local = local_folder_of(runs) if cluster else None
-        if local is not None:
-            words = f"{runs} can be written here, but is under {local}, which the nodes of a cluster do not share"
+        local = local_folders_of(runs) if cluster else []
+        if local:
+            words = f"{runs} can be written here, but is under {local[0]}, which the nodes of a cluster do not share"
             yield Finding("run folder", WARNING, words, _OTHER_FOLDER)
         else:
             yield Finding("run folder", OK, f"{runs} can be written here", "", {} if cluster else {"folder": str(runs)})
