@@ -80,10 +80,12 @@ class _Examination:
                 yield Finding("run folder", PROBLEM, words, verdicts.MAKE_ROOM if full else _OTHER_FOLDER)
             if cluster:
                 yield from self._site()
-                if trial is not None and not self.refused:
-                    yield from self._submission(trial)
             if trial is not None:
+                if cluster and not self.refused:
+                    yield from self._submission(trial)
                 yield from self._sides(trial, cluster=cluster)
+        except OSError as error:  # it is full by now, say, or gone
+            yield Finding("run folder", PROBLEM, f"it cannot be used any more: {error}", _OTHER_FOLDER)
         finally:
             if trial is not None:
                 trial.close()

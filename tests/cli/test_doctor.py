@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -273,6 +274,16 @@ def test_a_full_disk(here: Cli, tmp_path: Path) -> None:
     assert found(findings, "run folder")["words"] == f"{disk} cannot be written: No space left on device"
     assert "make room" in found(findings, "run folder")["advice"]
     assert problems(small) == ["space"]
+
+
+def test_a_folder_that_goes_away(tmp_path: Path) -> None:
+    with contextlib.closing(pools.examine([], executor="local", folder=str(tmp_path / "runs"))) as findings:
+        said = []
+        for finding in findings:
+            said.append((finding.subject, finding.verdict))
+            if finding.subject == "space":
+                shutil.rmtree(tmp_path / "runs")
+    assert ("Python", "problem") in said or ("run folder", "problem") in said
 
 
 def test_what_a_killed_one_has_left_goes(here: Cli) -> None:
