@@ -161,19 +161,21 @@ class _Examination:
         if not self.has_accounting:
             if given:
                 yield Finding("account", WARNING, f"{given} means nothing here: this cluster has no accounting", "leave it out")
-            yield verdicts.of_limits(self._array_size(), [], {}, self.options.max_jobs, enforced=False)
+            yield verdicts.of_limits(self._array_size(), [], [], self.options.max_jobs, enforced=False)
             return
         try:
             accounts = sites.accounts(self.environment, self.seconds(10))
             account = given or sites.default_account(self.environment, self.seconds(10))
             mine = [one for one in accounts if one.name == account] or accounts
-            names = sorted({name for one in mine for name in one.qos})
-            qos = sites.limits_of_qos(names, self.environment, self.seconds(10)) if names else {}
+            names = sorted({name for one in accounts for name in one.qos})
+            qos = sites.qos_named(names, self.environment, self.seconds(10)) if names else []
         except slurm.SlurmError as error:
             yield Finding("account", WARNING, f"yours are not known: sacctmgr says {verdicts.line_of(error)}", _NOTHING)
-            yield verdicts.of_limits(self._array_size(), [], {}, self.options.max_jobs, enforced=False)
+            yield verdicts.of_limits(self._array_size(), [], [], self.options.max_jobs, enforced=False)
             return
         yield from verdicts.of_accounts(accounts, "" if given else account)
+        yield from verdicts.of_qos(qos)
+        qos = [one for one in qos if any(one.name in other.qos for other in mine)]
         enforced = "limits" in self.config.get("AccountingStorageEnforce", "").lower()
         yield verdicts.of_limits(self._array_size(), mine, qos, self.options.max_jobs, enforced=enforced)
         if account and (given or accounts):

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 from . import slurm
 
-__all__ = ["Account", "Partition", "accounts", "configuration", "default_account", "job_facts", "limits_of_qos", "partitions"]
-__all__ += ["may_submit", "seconds_of"]
+__all__ = ["Account", "Partition", "Qos", "accounts", "configuration", "default_account", "job_facts", "may_submit"]
+__all__ += ["partitions", "qos_named", "seconds_of"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,18 @@ class Account:
     """Most jobs in the queue at once; None: no limit."""
     max_jobs: int | None
     """Most that run at once."""
+    max_wall: str
+
+
+@dataclass(frozen=True)
+class Qos:
+    """A quality of service, with what it lets a user do."""
+
+    name: str
+    max_submit: int | None
+    """Most jobs of a user in the queue at once; None: no limit."""
+    max_jobs: int | None
+    """Most of them that run at once."""
     max_wall: str
 
 
@@ -84,10 +96,11 @@ def default_account(environment: Mapping[str, str], seconds: float) -> str:
     return rows[0][0] if rows else ""
 
 
-def limits_of_qos(names: Sequence[str], environment: Mapping[str, str], seconds: float) -> dict[str, int | None]:
-    """Most jobs that a user may have in the queue under each of these QOS; None: no limit. Raises SlurmError."""
-    rows = _accounting(["qos", "where", f"name={','.join(names)}", "format=Name,MaxSubmitPU"], 2, environment, seconds)
-    return {name: _number(most) for name, most in rows}
+def qos_named(names: Sequence[str], environment: Mapping[str, str], seconds: float) -> list[Qos]:
+    """The QOS of these names. Raises SlurmError."""
+    columns = "Name,MaxSubmitPU,MaxJobsPU,MaxWall"
+    rows = _accounting(["qos", "where", f"name={','.join(names)}", f"format={columns}"], 4, environment, seconds)
+    return [Qos(name, _number(submit), _number(most), wall) for name, submit, most, wall in rows]
 
 
 def _accounting(words: Sequence[str], columns: int, environment: Mapping[str, str], seconds: float) -> list[tuple[str, ...]]:
