@@ -175,7 +175,8 @@ class _Examination:
             return
         yield from verdicts.of_accounts(accounts, "" if given else account)
         yield from verdicts.of_qos(qos)
-        qos = [one for one in qos if any(one.name in other.qos for other in mine)]
+        used = self.options.job.get("slurm_qos") or _qos_of(mine)  # others may be small ones, for tests
+        qos = [one for one in qos if one.name == used]
         enforced = "limits" in self.config.get("AccountingStorageEnforce", "").lower()
         yield verdicts.of_limits(self._array_size(), mine, qos, self.options.max_jobs, enforced=enforced)
         if account and (given or accounts):
@@ -241,3 +242,9 @@ class _Examination:
         yield Finding("local jobs", OK, "processes of this machine start as jobs would")
         yield verdicts.of_python(here["version"], there, "in jobs")
         yield verdicts.of_packages(here["packages"], there, "in jobs")
+
+
+def _qos_of(accounts: Sequence[sites.Account]) -> str:
+    """The QOS of jobs under these associations that name none, as far as that is clear."""
+    names = {one.default_qos or (one.qos[0] if len(one.qos) == 1 else "") for one in accounts}
+    return names.pop() if len(names) == 1 else ""

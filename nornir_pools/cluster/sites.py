@@ -26,6 +26,8 @@ class Account:
     name: str
     partition: str
     qos: tuple[str, ...]
+    default_qos: str
+    """That of jobs that name none; "" if nothing is set."""
     max_submit: int | None
     """Most jobs in the queue at once; None: no limit."""
     max_jobs: int | None
@@ -82,11 +84,11 @@ def partitions(environment: Mapping[str, str], seconds: float) -> list[Partition
 
 def accounts(environment: Mapping[str, str], seconds: float) -> list[Account]:
     """This user's associations; none where the accounting knows nothing of the user. Raises SlurmError."""
-    columns = "Account,Partition,QOS,MaxSubmit,MaxJobs,MaxWall"
-    rows = _accounting(["assoc", "where", f"user={_user()}", f"format={columns}"], 6, environment, seconds)
+    columns = "Account,Partition,QOS,DefaultQOS,MaxSubmit,MaxJobs,MaxWall"
+    rows = _accounting(["assoc", "where", f"user={_user()}", f"format={columns}"], 7, environment, seconds)
     return [
-        Account(name, partition, tuple(filter(None, qos.split(","))), _number(submit), _number(most), wall)
-        for name, partition, qos, submit, most, wall in rows
+        Account(name, partition, tuple(filter(None, qos.split(","))), default, _number(submit), _number(most), wall)
+        for name, partition, qos, default, submit, most, wall in rows
     ]
 
 

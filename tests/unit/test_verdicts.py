@@ -16,7 +16,16 @@ HERE = {"nornir_pools": "0.1", "submitit": "1.5.4", "cloudpickle": "3.1", "numpy
 
 def account(name: str, **limits: Any) -> Account:
     return Account(
-        **{"name": name, "partition": "", "qos": ("normal",), "max_submit": None, "max_jobs": None, "max_wall": "", **limits}
+        **{
+            "name": name,
+            "partition": "",
+            "qos": ("normal",),
+            "default_qos": "",
+            "max_submit": None,
+            "max_jobs": None,
+            "max_wall": "",
+            **limits,
+        }
     )
 
 
