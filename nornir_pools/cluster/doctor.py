@@ -22,7 +22,7 @@ from . import answers, sites, slurm, verdicts
 from .context import for_submission
 from .folder import FULL
 from .nodeside import NodeSide
-from .places import local_folder_of, runs_folder
+from .places import local_folders_of, runs_folder
 from .trial import Trial
 
 __all__ = ["examine"]
@@ -80,10 +80,12 @@ class _Examination:
                 yield Finding("run folder", PROBLEM, words, verdicts.MAKE_ROOM if full else _OTHER_FOLDER)
             if cluster:
                 yield from self._site()
-                if trial is not None and not self.refused:
-                    yield from self._submission(trial)
             if trial is not None:
+                if cluster and not self.refused:
+                    yield from self._submission(trial)
                 yield from self._sides(trial, cluster=cluster)
+        except OSError as error:  # it is full by now, say, or gone
+            yield Finding("run folder", PROBLEM, f"it cannot be used any more: {error}", _OTHER_FOLDER)
         finally:
             if trial is not None:
                 trial.close()
@@ -118,9 +120,9 @@ class _Examination:
         return Finding("SLURM", OK, f"{config.get('SLURM_VERSION', '')}, cluster {config.get('ClusterName', '')}"), True
 
     def _folder(self, runs: Path, trial: Trial, *, cluster: bool) -> Iterator[Finding]:
-        local = local_folder_of(runs) if cluster else None
-        if local is not None:
-            words = f"{runs} can be written here, but is under {local}, which the nodes of a cluster do not share"
+        local = local_folders_of(runs) if cluster else []
+        if local:
+            words = f"{runs} can be written here, but is under {local[0]}, which the nodes of a cluster do not share"
             yield Finding("run folder", WARNING, words, _OTHER_FOLDER)
         else:
             yield Finding("run folder", OK, f"{runs} can be written here", "", {} if cluster else {"folder": str(runs)})
@@ -159,19 +161,22 @@ class _Examination:
         if not self.has_accounting:
             if given:
                 yield Finding("account", WARNING, f"{given} means nothing here: this cluster has no accounting", "leave it out")
-            yield verdicts.of_limits(self._array_size(), [], {}, self.options.max_jobs, enforced=False)
+            yield verdicts.of_limits(self._array_size(), [], [], self.options.max_jobs, enforced=False)
             return
         try:
             accounts = sites.accounts(self.environment, self.seconds(10))
             account = given or sites.default_account(self.environment, self.seconds(10))
             mine = [one for one in accounts if one.name == account] or accounts
-            names = sorted({name for one in mine for name in one.qos})
-            qos = sites.limits_of_qos(names, self.environment, self.seconds(10)) if names else {}
+            names = sorted({name for one in accounts for name in one.qos})
+            qos = sites.qos_named(names, self.environment, self.seconds(10)) if names else []
         except slurm.SlurmError as error:
             yield Finding("account", WARNING, f"yours are not known: sacctmgr says {verdicts.line_of(error)}", _NOTHING)
-            yield verdicts.of_limits(self._array_size(), [], {}, self.options.max_jobs, enforced=False)
+            yield verdicts.of_limits(self._array_size(), [], [], self.options.max_jobs, enforced=False)
             return
         yield from verdicts.of_accounts(accounts, "" if given else account)
+        yield from verdicts.of_qos(qos)
+        used = self.options.job.get("slurm_qos") or _qos_of(mine)  # others may be small ones, for tests
+        qos = [one for one in qos if one.name == used]
         enforced = "limits" in self.config.get("AccountingStorageEnforce", "").lower()
         yield verdicts.of_limits(self._array_size(), mine, qos, self.options.max_jobs, enforced=enforced)
         if account and (given or accounts):
@@ -237,3 +242,9 @@ class _Examination:
         yield Finding("local jobs", OK, "processes of this machine start as jobs would")
         yield verdicts.of_python(here["version"], there, "in jobs")
         yield verdicts.of_packages(here["packages"], there, "in jobs")
+
+
+def _qos_of(accounts: Sequence[sites.Account]) -> str:
+    """The QOS of jobs under these associations that name none, as far as that is clear."""
+    names = {one.default_qos or (one.qos[0] if len(one.qos) == 1 else "") for one in accounts}
+    return names.pop() if len(names) == 1 else ""

@@ -20,7 +20,7 @@ from .lease import holder_of
 from .spool import Spool
 
 __all__ = ["RunInfo", "find_run", "known_runs", "look_at", "note_run", "remove_old_runs", "runs_folder", "warn_if_local"]
-__all__ += ["local_folder_of"]
+__all__ += ["local_folders_of"]
 
 logger = logging.getLogger("nornir_pools")
 
@@ -75,8 +75,7 @@ def _writable(folder: Path) -> bool:
 
 def warn_if_local(path: Path) -> None:
     """Warn of a folder that the nodes of a cluster will not see."""
-    local = local_folder_of(path)
-    if local is not None:
+    for local in local_folders_of(path):
         logger.warning(
             "the run's folder %s is under %s, which the nodes of a cluster do not share: they may not see the tasks; "
             "set a shared one with folder= or NORNIR_POOLS_FOLDER",
@@ -85,10 +84,10 @@ def warn_if_local(path: Path) -> None:
         )
 
 
-def local_folder_of(path: Path) -> str | None:
-    """The folder above it that each machine has for itself, as far as names tell; None if there is no such."""
-    places = (tempfile.gettempdir(), "/tmp", "/var/tmp", "/dev/shm")
-    return next((place for place in places if path.is_relative_to(place)), None)
+def local_folders_of(path: Path) -> list[str]:
+    """The folders above it that each machine has for itself, as far as names tell."""
+    places = {tempfile.gettempdir(), "/tmp", "/var/tmp", "/dev/shm"}
+    return sorted(place for place in places if path.is_relative_to(place))
 
 
 # --- finding runs

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 from . import slurm
 
-__all__ = ["Account", "Partition", "accounts", "configuration", "default_account", "job_facts", "limits_of_qos", "partitions"]
-__all__ += ["may_submit", "seconds_of"]
+__all__ = ["Account", "Partition", "Qos", "accounts", "configuration", "default_account", "job_facts", "may_submit"]
+__all__ += ["partitions", "qos_named", "seconds_of"]
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,24 @@ class Account:
     name: str
     partition: str
     qos: tuple[str, ...]
+    default_qos: str
+    """That of jobs that name none; "" if nothing is set."""
     max_submit: int | None
     """Most jobs in the queue at once; None: no limit."""
     max_jobs: int | None
     """Most that run at once."""
+    max_wall: str
+
+
+@dataclass(frozen=True)
+class Qos:
+    """A quality of service, with what it lets a user do."""
+
+    name: str
+    max_submit: int | None
+    """Most jobs of a user in the queue at once; None: no limit."""
+    max_jobs: int | None
+    """Most of them that run at once."""
     max_wall: str
 
 
@@ -70,11 +84,11 @@ def partitions(environment: Mapping[str, str], seconds: float) -> list[Partition
 
 def accounts(environment: Mapping[str, str], seconds: float) -> list[Account]:
     """This user's associations; none where the accounting knows nothing of the user. Raises SlurmError."""
-    columns = "Account,Partition,QOS,MaxSubmit,MaxJobs,MaxWall"
-    rows = _accounting(["assoc", "where", f"user={_user()}", f"format={columns}"], 6, environment, seconds)
+    columns = "Account,Partition,QOS,DefaultQOS,MaxSubmit,MaxJobs,MaxWall"
+    rows = _accounting(["assoc", "where", f"user={_user()}", f"format={columns}"], 7, environment, seconds)
     return [
-        Account(name, partition, tuple(filter(None, qos.split(","))), _number(submit), _number(most), wall)
-        for name, partition, qos, submit, most, wall in rows
+        Account(name, partition, tuple(filter(None, qos.split(","))), default, _number(submit), _number(most), wall)
+        for name, partition, qos, default, submit, most, wall in rows
     ]
 
 
@@ -84,10 +98,11 @@ def default_account(environment: Mapping[str, str], seconds: float) -> str:
     return rows[0][0] if rows else ""
 
 
-def limits_of_qos(names: Sequence[str], environment: Mapping[str, str], seconds: float) -> dict[str, int | None]:
-    """Most jobs that a user may have in the queue under each of these QOS; None: no limit. Raises SlurmError."""
-    rows = _accounting(["qos", "where", f"name={','.join(names)}", "format=Name,MaxSubmitPU"], 2, environment, seconds)
-    return {name: _number(most) for name, most in rows}
+def qos_named(names: Sequence[str], environment: Mapping[str, str], seconds: float) -> list[Qos]:
+    """The QOS of these names. Raises SlurmError."""
+    columns = "Name,MaxSubmitPU,MaxJobsPU,MaxWall"
+    rows = _accounting(["qos", "where", f"name={','.join(names)}", f"format={columns}"], 4, environment, seconds)
+    return [Qos(name, _number(submit), _number(most), wall) for name, submit, most, wall in rows]
 
 
 def _accounting(words: Sequence[str], columns: int, environment: Mapping[str, str], seconds: float) -> list[tuple[str, ...]]:

@@ -8,6 +8,7 @@ import os
 import secrets
 import shlex
 import shutil
+import signal
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -24,6 +25,7 @@ __all__ = ["NOT_SEEN", "NOT_WRITABLE", "Trial"]
 
 NOT_SEEN, NOT_WRITABLE = "41:0", "42:0"  # exit codes of the job, for what it cannot write down
 _MINUTES = 5  # time limit of the job: a scheduler finds room for a short one sooner
+_OLD = 3600.0  # seconds after which nobody uses a folder of an examination
 _BYTES = 1_000_000  # that have to find room: a quota shows only when it is met
 # Options that the job goes without. What is left tells where it may run.
 _LARGE = {"cpus_per_task", "exclusive", "mem", "mem_gb", "mem_per_cpu", "nodes", "ntasks_per_node", "tasks_per_node"}
@@ -52,6 +54,10 @@ class Trial:
 
     def _make(self, runs: Path) -> None:
         runs.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for old in runs.glob(".doctor-*"):  # of one that was killed
+            with contextlib.suppress(OSError):
+                if old.stat().st_mtime < time.time() - _OLD:
+                    shutil.rmtree(old, ignore_errors=True)
         self.path.mkdir(mode=0o700)
         self._write("probe.py", Path(probe.__file__).read_bytes())
         self._write("filling", bytes(_BYTES))
@@ -137,12 +143,14 @@ class Trial:
         return "; ".join(text.strip().splitlines()[-3:])
 
     def close(self) -> None:
-        """Cancel the job if there is one, and remove the folder."""
+        """Cancel the job if there is one, and remove the folder. A second Ctrl-C has to wait until that is done."""
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
         try:
             if self._sent:
                 self._cancel()
-        finally:
             self._remove()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def _remove(self) -> None:
         until = time.monotonic() + 5.0

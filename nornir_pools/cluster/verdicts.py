@@ -6,10 +6,10 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from ..findings import OK, PROBLEM, WARNING, Finding
-from .sites import Account, Partition
+from .sites import Account, Partition, Qos
 
 __all__ = ["MAKE_ROOM", "line_of", "of_account", "of_accounts", "of_clock", "of_cpus", "of_duration", "of_imports"]
-__all__ += ["of_lateness", "of_limits", "of_packages", "of_partition", "of_partitions", "of_python", "of_space"]
+__all__ += ["of_lateness", "of_limits", "of_packages", "of_partition", "of_partitions", "of_python", "of_qos", "of_space"]
 
 _SLOW_COMMAND = 2.0  # seconds for an answer of SLURM's
 _SLOW_IMPORT = 10.0  # seconds: each worker pays them once
@@ -118,16 +118,25 @@ def of_accounts(accounts: Sequence[Account], default: str) -> list[Finding]:
         return [Finding("account", WARNING, words, "if jobs are refused, ask the site for an account")]
     told = []
     for one in sorted(accounts, key=lambda one: one.name != default):
-        limits = [
-            f"QOS {', '.join(one.qos)}" if one.qos else "",
-            f"at most {one.max_submit} jobs in the queue" if one.max_submit is not None else "",
-            f"{one.max_jobs} at once" if one.max_jobs is not None else "",
-            f"{one.max_wall} each" if one.max_wall else "",
-        ]
+        limits = [f"QOS {', '.join(one.qos)}" if one.qos else "", *_limits(one)]
         where = f" in partition {one.partition}" if one.partition else ""
         mark = " (default)" if one.name == default else ""
         told.append(f"{one.name}{mark}{where}: {', '.join(filter(None, limits)) or 'no limits'}")
     return _each("account", told, "sacctmgr show associations")
+
+
+def _limits(one: Account | Qos) -> list[str]:
+    return [
+        f"at most {one.max_submit} jobs in the queue" if one.max_submit is not None else "",
+        f"{one.max_jobs} at once" if one.max_jobs is not None else "",
+        f"{one.max_wall} each" if one.max_wall else "",
+    ]
+
+
+def of_qos(qos: Sequence[Qos]) -> list[Finding]:
+    """Those under which the user's accounts may run jobs."""
+    told = [f"{one.name}: {', '.join(filter(None, _limits(one))) or 'no limits of its own'}" for one in qos]
+    return _each("QOS", told, "sacctmgr show qos")
 
 
 def of_account(wanted: str, accounts: Sequence[Account], partition: str) -> Finding | None:
@@ -144,13 +153,11 @@ def of_account(wanted: str, accounts: Sequence[Account], partition: str) -> Find
     return None
 
 
-def of_limits(
-    array: int, accounts: Sequence[Account], qos: Mapping[str, int | None], max_jobs: int, *, enforced: bool
-) -> Finding:
+def of_limits(array: int, accounts: Sequence[Account], qos: Sequence[Qos], max_jobs: int, *, enforced: bool) -> Finding:
     """How large an array may be, and how many jobs may be in the queue."""
     words = [f"arrays of up to {array} jobs (MaxArraySize)" if array else "MaxArraySize is not known"]
     limits = [one.max_submit for one in accounts if one.max_submit is not None]
-    limits += [most for most in qos.values() if most is not None]
+    limits += [one.max_submit for one in qos if one.max_submit is not None]
     most = min(limits, default=None)
     if most is None:
         words.append("no limit to your jobs in the queue" if accounts else "limits of your jobs are not known")

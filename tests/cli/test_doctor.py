@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -211,6 +213,8 @@ def test_nothing_is_left_when_it_is_interrupted(on_slurm: Cli, slurm: Slurm, num
     process = on_slurm.start("doctor", NORNIR_POOLS_SLURM_ADDITIONAL_PARAMETERS=_HELD)
     until(lambda: bool(slurm.jobs()), "no job is sent", 40)
     process.send_signal(number)
+    time.sleep(0.05)
+    process.send_signal(number)  # of a user who does not want to wait
     process.communicate(timeout=40)
     assert process.returncode == 130
     assert not slurm.jobs()
@@ -270,6 +274,25 @@ def test_a_full_disk(here: Cli, tmp_path: Path) -> None:
     assert found(findings, "run folder")["words"] == f"{disk} cannot be written: No space left on device"
     assert "make room" in found(findings, "run folder")["advice"]
     assert problems(small) == ["space"]
+
+
+def test_a_folder_that_goes_away(tmp_path: Path) -> None:
+    with contextlib.closing(pools.examine([], executor="local", folder=str(tmp_path / "runs"))) as findings:
+        said = []
+        for finding in findings:
+            said.append((finding.subject, finding.verdict))
+            if finding.subject == "space":
+                shutil.rmtree(tmp_path / "runs")
+    assert ("Python", "problem") in said or ("run folder", "problem") in said
+
+
+def test_what_a_killed_one_has_left_goes(here: Cli) -> None:
+    for name in (".doctor-old", ".doctor-young"):
+        Path("runs", name).mkdir(parents=True)
+    os.utime("runs/.doctor-old", (0, 0))
+    here("doctor", "--folder", "runs")
+    assert os.listdir("runs") == [".doctor-young"]
+    Path("runs", ".doctor-young").rmdir()
 
 
 def test_a_folder_that_cannot_be_made(here: Cli) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from nornir_pools.cluster import verdicts
-from nornir_pools.cluster.sites import Account, Partition
+from nornir_pools.cluster.sites import Account, Partition, Qos
 from nornir_pools.findings import Finding
 
 HERE = {"nornir_pools": "0.1", "submitit": "1.5.4", "cloudpickle": "3.1", "numpy": "2.4"}
@@ -16,7 +16,16 @@ HERE = {"nornir_pools": "0.1", "submitit": "1.5.4", "cloudpickle": "3.1", "numpy
 
 def account(name: str, **limits: Any) -> Account:
     return Account(
-        **{"name": name, "partition": "", "qos": ("normal",), "max_submit": None, "max_jobs": None, "max_wall": "", **limits}
+        **{
+            "name": name,
+            "partition": "",
+            "qos": ("normal",),
+            "default_qos": "",
+            "max_submit": None,
+            "max_jobs": None,
+            "max_wall": "",
+            **limits,
+        }
     )
 
 
@@ -52,10 +61,14 @@ def probed(**changes: str) -> Mapping[str, Any]:
         (verdicts.of_imports([], "here", False), "ok", "none of numpy"),
         (verdicts.of_imports([{"name": "torch", "seconds": 12.0, "error": ""}], "on n1", False), "warning", "torch 12.0 s"),
         (verdicts.of_imports([{"name": "torch", "seconds": 15.0, "error": "given up"}], "on n1", True), "warning", "than 15 s"),
-        (verdicts.of_limits(1001, [], {}, 256, enforced=True), "ok", "not known"),
-        (verdicts.of_limits(1001, [account("a")], {"normal": None}, 256, enforced=True), "ok", "no limit to your jobs"),
+        (verdicts.of_limits(1001, [], [], 256, enforced=True), "ok", "not known"),
         (
-            verdicts.of_limits(0, [account("a", max_submit=1000)], {}, 256, enforced=True),
+            verdicts.of_limits(1001, [account("a")], [Qos("normal", None, None, "")], 256, enforced=True),
+            "ok",
+            "no limit to your jobs",
+        ),
+        (
+            verdicts.of_limits(0, [account("a", max_submit=1000)], [], 256, enforced=True),
             "ok",
             "MaxArraySize is not known, at most 1000",
         ),
@@ -68,7 +81,7 @@ def test_a_finding(finding: Finding, verdict: str, words: str) -> None:
 
 
 def test_a_limit_below_what_a_pool_sends_becomes_an_option() -> None:
-    finding = verdicts.of_limits(1001, [account("a", max_submit=100)], {"normal": 50}, 256, enforced=True)
+    finding = verdicts.of_limits(1001, [account("a", max_submit=100)], [Qos("normal", 50, None, "")], 256, enforced=True)
     assert (finding.verdict, finding.options) == ("warning", {"max_jobs": 50})
 
 
@@ -97,6 +110,11 @@ def test_accounts() -> None:
     assert [one.words for one in verdicts.of_accounts(mine, "a")] == [
         "a (default): QOS normal",
         "b in partition gpu: QOS normal, at most 5 jobs in the queue, 2 at once, 1-0 each",
+    ]
+    qos = [Qos("normal", None, None, ""), Qos("long", 9, 3, "7-0")]
+    assert [one.words for one in verdicts.of_qos(qos)] == [
+        "normal: no limits of its own",
+        "long: at most 9 jobs in the queue, 3 at once, 7-0 each",
     ]
     assert verdicts.of_accounts([], "")[0].verdict == "warning"
     assert verdicts.of_account("a", mine, "short") is verdicts.of_account("b", mine, "gpu") is None
