@@ -144,7 +144,7 @@ def test_failures_of_one_cause_stand_together_and_the_most_frequent_come_first()
     tasks += [ran(251, 1001, 1002, state="failed", error="KeyError: 'x'")]
     text = text_of(page_of(made_view(tasks)))
     assert re.findall(r"^([\d,]+) × (.*)$", text, re.MULTILINE) == [
-        ("250", "ValueError: tile 1 of 'a1' is bad"),
+        ("250", "ValueError: tile 1 of 'a1' is bad (or nearly so)"),
         ("1", "KeyError: 'x'"),
     ]
     assert "more of 1\n" in text

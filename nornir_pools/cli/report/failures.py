@@ -26,10 +26,10 @@ _LINES, _LONGEST = 12, 2000  # of an error: lines, characters
 
 def failures(view: RunView) -> Html:
     """What has failed, by cause, the most frequent first; "" if nothing has."""
-    causes: dict[tuple[str, str], list[TaskView]] = defaultdict(list)
+    causes: dict[tuple[str, int | None, str], list[TaskView]] = defaultdict(list)
     for task in view.tasks:
         if task.state == "failed":
-            causes[task.cause, _alike(task_line(task))].append(task)
+            causes[task.cause, task.status, _alike(task_line(task))].append(task)
     if not causes:
         return Html()
     ordered = sorted(causes.values(), key=len, reverse=True)
@@ -53,7 +53,7 @@ def _cause(tasks: list[TaskView]) -> Html:
     )
     return tag(
         "div",
-        tag("p", f"{len(tasks):,} × {task_line(first)}"),
+        tag("p", f"{len(tasks):,} × {task_line(first)}", "" if len(set(map(task_line, tasks))) == 1 else " (or nearly so)"),
         tag("pre", "\n".join(lines)) if len(lines) > 1 else "",
         _list(tasks[:_OPEN]),
         hidden,
