@@ -213,7 +213,8 @@ class Ledger:
         with contextlib.ExitStack() as finishing:
             for _, task in taken:
                 finishing.callback(self._finish, task, outcomes.failure(error, task.name))
-            self._spool.note_all([self._given_up(entry.number, error) for entry, _ in taken])
+            if taken:
+                self._spool.note_all([self._given_up(entry.number, error) for entry, _ in taken])
             for entry, _ in taken:
                 self._spool.drop(entry.group.number, entry.file, failed=True)
 
