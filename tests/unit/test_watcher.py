@@ -674,6 +674,8 @@ def test_once_the_budget_is_spent_what_waits_fails_and_what_runs_goes_on(run: Ma
     assert sorted(here.spool.failed_calls()) == [2, 3, 4, 5]  # they can be run again
     here.say(job, "idle")
     until(lambda: f"quit.{job}-r0" in here.spool.names("todo/0"), "the idle job is not sent away")
+    here.watcher.close(wait=True)
+    assert here.scheduler.known[job] == "CANCELLED"  # it had not yet heard of it
 
 
 def test_a_task_that_loses_its_job_after_the_budget_was_spent_is_not_waited_for(run: Make) -> None:
