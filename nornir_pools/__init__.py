@@ -43,6 +43,7 @@ from .base import PoolBase as IPool
 from .base import PoolKind
 from .errors import (
     ArgumentError,
+    BudgetSpentError,
     CommandError,
     CommandStartError,
     JobCancelledError,
@@ -77,6 +78,7 @@ from .task import CommandTask, Task
 __all__ = [
     "ApplyOSThreadLimit",
     "ArgumentError",
+    "BudgetSpentError",
     "ClosePools",
     "CloseProcessPools",
     "CloseThreadPools",

@@ -19,6 +19,7 @@
     ├── RunBusyError (RuntimeError)         another process holds the run
     ├── RunNotFoundError (LookupError)      there is no such run, or it was closed
     ├── TasksFailedError (RuntimeError)     so many tasks have failed that the pool has stopped; or some have, when asked
+    ├── BudgetSpentError (RuntimeError)     the pool has stopped: its jobs have used what they may
     ├── PythonMismatchError (RuntimeError)  the job's Python is another version than the script's
     └── JobError (RuntimeError)             the job ended before the task did
         ├── JobTimeoutError                 time limit (not a TimeoutError: that means "not done yet")
@@ -38,6 +39,7 @@ from typing import Any
 
 __all__ = [
     "ArgumentError",
+    "BudgetSpentError",
     "CommandError",
     "CommandStartError",
     "JobCancelledError",
@@ -174,6 +176,18 @@ class TasksFailedError(PoolError, RuntimeError):
     failed: int = 0
     log: str = ""
     failures: tuple[tuple[str, str], ...] = ()
+
+
+class BudgetSpentError(PoolError, RuntimeError):
+    """The pool has stopped, because its jobs have used its `budget` of core-hours (``budget_core_hours``): `used`.
+
+    Then so many tasks were `done`, and `left`: of these, what ran went on to its end, and what waited was not run.
+    """
+
+    budget: float = 0.0
+    used: float = 0.0
+    done: int = 0
+    left: int = 0
 
 
 class PythonMismatchError(PoolError, RuntimeError):

@@ -54,7 +54,8 @@ _SLURM = {
 JOB_OPTIONS = frozenset(_GENERIC | {f"slurm_{name}" for name in _SLURM})
 _OWN_JOB_OPTIONS = frozenset({"retries", "tasks_per_job"})
 POOL_OPTIONS = frozenset(
-    {"executor", "folder", "idle_seconds", "keep", "max_failures", "max_jobs", "on_interrupt", "python", "stop_after"}
+    {"budget_core_hours", "executor", "folder", "idle_seconds", "keep", "max_failures", "max_jobs", "on_interrupt", "python"}
+    | {"stop_after"}
 )
 _ALL = JOB_OPTIONS | _OWN_JOB_OPTIONS | POOL_OPTIONS
 
@@ -87,6 +88,10 @@ class Options:
     """If the first so many tasks all fail alike, the pool stops (TasksFailedError); 0: it never does for that."""
     max_failures: int | None = None
     """After so many failed tasks the pool stops; a command fails if its exit status is not 0. None: it goes on."""
+    budget_core_hours: float | None = None
+    """What the jobs of a run may use (CPUs × time that they ran); once they have, no further task is begun
+    (BudgetSpentError), and what runs goes on to its end. Jobs go on without the pool's process, and then nobody adds up until
+    it is attached to. None: there is no such limit."""
     tasks_per_job: int | None = None
     """1: a job never takes over another task. None: a job that is done early does."""
     retries: int | Mapping[str, int | str] | None = None
@@ -157,6 +162,7 @@ def check_names(options: Mapping[str, Any], place: str = "") -> None:
 
 
 _POSITIVE = {"timeout_min", "mem_gb", "nodes", "cpus_per_task", "tasks_per_node", "slurm_time", "slurm_nodes"}
+_POSITIVE |= {"budget_core_hours"}
 _WHOLE = {"max_failures", "cpus_per_task", "nodes", "tasks_per_node"}
 _TEXT = {"folder", "python", "slurm_partition", "slurm_account", "slurm_qos", "slurm_job_name", "slurm_constraint"}
 

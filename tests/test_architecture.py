@@ -41,7 +41,7 @@ TIERS: tuple[tuple[str, ...], ...] = (
     ("cluster.packs",),
     ("cluster.spool",),
     ("cluster.shared", "cluster.history", "cluster.places"),
-    ("cluster.views",),
+    ("cluster.views", "cluster.budget"),
     ("cluster.reading",),
     ("cluster.child", "cluster.clearing", "cluster.cancelling"),
     ("cluster.doubt", "cluster.offers"),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["add_to", "finish", "interrupted"]
 
 _LIST = "tasks.txt"  # the copy of the task list in the run's folder
+_REST = "rest.txt"  # the commands that were not added to it any more, in its folder as well
 _SHOWN = 20  # failed commands that are listed at the end
 
 
@@ -43,6 +46,9 @@ def run(
     mem: Annotated[str, typer.Option(help="Memory of each command: 4G, 500M.", metavar="AMOUNT")] = "",
     time: Annotated[str, typer.Option(help="Time limit of a job: 30 (minutes), 2h, 1:30:00.", metavar="TIME")] = "",
     retries: Annotated[int | None, typer.Option(min=0, help="Tries more for what a job took down.", show_default=False)] = None,
+    budget: Annotated[
+        float | None, typer.Option(help="Begin no further command once the jobs have used so much.", metavar="CORE_HOURS")
+    ] = None,
     name: Annotated[str, typer.Option(help="Name of the run; else that of the file.", metavar="NAME")] = "",
     wait: Annotated[bool, typer.Option("--wait/--detach", help="Wait here, or go on in the background.")] = True,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the sbatch script and the most it can cost.")] = False,
@@ -58,6 +64,7 @@ def run(
         "slurm_account": account or None,
         "cpus_per_task": cpus,
         "retries": retries,
+        "budget_core_hours": budget,
         "executor": None if slurm is None else "slurm" if slurm else "local",
         "stop_after": 0,  # a list is run to its end
         **job_options(mem, time),
@@ -84,6 +91,8 @@ def _show_plan(pool: ClusterPool, count: int) -> None:
     say(f"{count} commands, at most {plan.jobs} at once, {cpus} each; time limit of a job: {plan.limit}")
     if plan.core_hours is not None:
         say(f"at most {plan.core_hours:,.1f} core-hours, if each command had a job of its own that ran to its limit")
+    if plan.budget is not None:
+        say(f"no further command is begun once the jobs have used the budget of {plan.budget:g} core-hours")
     say("Nothing was submitted.")
 
 
@@ -91,31 +100,47 @@ def _work(
     pool: ClusterPool, lines: Sequence[Line], content: bytes, *, json: bool, started: Callable[[Path], None] | None
 ) -> int:
     """Run all lines to their end; returns the exit status."""
+    tasks: list[pools.Task] = []
     with Progress(len(lines)) as progress:
         try:
-            tasks = []
-            for line in lines:
-                task = pool.add_process(f"line {line.number}", line.command, stdout=1, stderr=2)  # into the job's log
-                task.add_done_callback(progress.note)
-                tasks.append(task)
-                if len(tasks) == 1:
-                    _begin(pool, len(lines), content)
+            with contextlib.suppress(pools.BudgetSpentError):
+                for line in lines:
+                    task = pool.add_process(f"line {line.number}", line.command, stdout=1, stderr=2)  # into the job's log
+                    task.add_done_callback(progress.note)
+                    tasks.append(task)
+                    if len(tasks) == 1:
+                        _begin(pool, len(lines), content)
             if started is not None and pool.folder is not None:
                 say(f"It goes on in the background. next: nornir-pools status {pool.folder.name}")
                 started(pool.folder / "run.log")
             pool.wait_completion()
         except KeyboardInterrupt:
             return interrupted(pool)
-    return finish(pool, json=json)
+    rest = lines[len(tasks) :]
+    if rest:
+        _keep_rest(pool, rest)
+    return finish(pool, json=json) or int(bool(rest))
+
+
+def _keep_rest(pool: ClusterPool, lines: Sequence[Line]) -> None:
+    """The budget was spent before these lines were added: make a list of them, to be run some time."""
+    assert pool.folder is not None
+    rest = pool.folder / _REST
+    _write(rest, "".join(f"{line.command}\n" for line in lines).encode())
+    complain(f"the last {len(lines)} commands were not begun either: nornir-pools run {shlex.quote(str(rest))}")
 
 
 def _begin(pool: ClusterPool, count: int, content: bytes) -> None:
     """Note what is run, in the run's folder: the file may be changed meanwhile."""
     assert pool.folder is not None
-    fd = os.open(pool.folder / _LIST, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    _write(pool.folder / _LIST, content)
+    complain(f"run {pool.folder.name}: {count} commands, {'SLURM jobs' if pool.executor == 'slurm' else 'on this machine'}")
+
+
+def _write(path: Path, content: bytes) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with open(fd, "wb") as file:
         file.write(content)
-    complain(f"run {pool.folder.name}: {count} commands, {'SLURM jobs' if pool.executor == 'slurm' else 'on this machine'}")
 
 
 def interrupted(pool: ClusterPool) -> int:

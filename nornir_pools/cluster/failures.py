@@ -6,7 +6,7 @@ import copy
 import logging
 import re
 
-from ..errors import TasksFailedError
+from ..errors import PoolError, TasksFailedError
 from ..outcome import Outcome
 from ..task import CommandTask, Task
 
@@ -19,7 +19,7 @@ class Failures:
     """Counts the failed tasks of one run. `stop_after` and `max_failures` are the pool's options."""
 
     def __init__(self, pool: str, stop_after: int, max_failures: int | None) -> None:
-        self.error: TasksFailedError | None = None
+        self.error: PoolError | None = None
         """Why the pool has stopped, once it has."""
         self._pool = pool
         self._stop_after = stop_after  # 0 as well once two tasks have ended differently
@@ -40,13 +40,17 @@ class Failures:
             self._stop_after = 0
         if text:
             self._failed += 1
-        self.error = self._verdict()
-        if self.error is not None:
-            logger.error("%s", self.error)
-        return self.error is not None
+        if (error := self._verdict()) is not None:
+            self.stop(error)
+        return error is not None
+
+    def stop(self, error: PoolError) -> None:
+        """The pool has stopped, for this or another reason."""
+        self.error = error
+        logger.error("%s", error)
 
     def check(self) -> None:
-        """Raise TasksFailedError if the pool has stopped."""
+        """Raise TasksFailedError, or BudgetSpentError, if the pool has stopped."""
         if self.error is not None:
             raise copy.copy(self.error)  # an error that is raised again and again would gather tracebacks
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -54,6 +54,8 @@ class PastJob:
     since: float
     """When it was sent, in seconds since the epoch."""
     workers: list[str] = field(default_factory=list)
+    up_since: float = 0.0
+    """When its worker was up; 0 if it is not, or not any more."""
     word: str = ""
     """What its worker said last: up, idle, left."""
     reason: str = ""
@@ -84,6 +86,8 @@ class History:
     jobs: dict[str, PastJob] = field(default_factory=dict)
     sendings: dict[str, Sending] = field(default_factory=dict)
     closed: bool = False
+    used: dict[int, float] = field(default_factory=lambda: defaultdict(float))
+    """Seconds that workers were up which are not any more, by group."""
 
     def _note_group(self, entry: dict[str, Any]) -> None:
         self.groups[entry["n"]] = entry["options"]
@@ -127,6 +131,7 @@ class History:
     def _note_word(self, entry: dict[str, Any]) -> None:
         job = self._job(entry["job"], entry)
         job.word, job.host, job.node = entry["t"], entry["host"], entry["node"]
+        self._note_time(job, entry)
         job.log, job.reason = entry["log"], entry.get("reason") or ""
         if entry["worker"] not in job.workers:
             job.workers.append(entry["worker"])
@@ -134,8 +139,17 @@ class History:
 
     _note_up = _note_idle = _note_left = _note_word
 
+    def _note_time(self, job: PastJob, entry: dict[str, Any]) -> None:
+        if entry["t"] != "idle":
+            at = entry.get("at", entry["time"])
+            if job.up_since:
+                self.used[job.group] += max(0.0, at - job.up_since)
+            job.up_since = at if entry["t"] == "up" else 0.0
+
     def _note_ended(self, entry: dict[str, Any]) -> None:
-        self.jobs.pop(entry["job"], None)
+        job = self.jobs.pop(entry["job"], None)
+        if job is not None:
+            self._note_time(job, entry)
 
     def _note_closed(self, entry: dict[str, Any]) -> None:
         self.closed = True

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from ..options import Options
 
-__all__ = ["Group", "Job", "patience"]
+__all__ = ["KEPT_IDLE", "Group", "Job", "patience"]
 
 FIRST_WAVE = 32  # jobs: most of those sent before anything is known about how long tasks take
 WORTH_A_JOB = 60.0  # seconds of waiting work for each job that justify more jobs
@@ -36,7 +36,7 @@ class Job:
     interrupted_at: float | None = None
     """When its worker said that it was told to end, perhaps in the middle of a task."""
     unneeded: bool = False
-    """This program has cancelled it before it started."""
+    """This program has cancelled it before it started, or told it to go since it had nothing to do."""
     gone_since: float | None = None
     """Since when the scheduler says that it is over, or does not know it."""
     state: str = ""
@@ -152,11 +152,11 @@ class Group:
             return self.seconds / self.finished
         return 0.0 if self.first_up is None else time.monotonic() - self.first_up
 
-    def surplus(self, live: list[Job]) -> tuple[list[Job], list[Job]]:
-        """Jobs that are not needed: (those that have not started, those that are idle)."""
+    def surplus(self, live: list[Job], kept: int = KEPT_IDLE) -> tuple[list[Job], list[Job]]:
+        """Jobs that are not needed: (those that have not started, those that are idle); so many may be kept without work."""
         pending = [job for job in live if not job.up]
         idle = [job for job in live if job.up and job.idle]
         busy = len(live) - len(pending) - len(idle)
         waiting = max(0, self.unfinished - busy)
         unneeded = pending[max(0, waiting - len(idle)) :]
-        return unneeded, idle[max(KEPT_IDLE, math.ceil(waiting)) :]
+        return unneeded, idle[max(kept, math.ceil(waiting)) :]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection
 
 __all__ = ["Lag"]
@@ -34,6 +35,10 @@ class Lag:
     def note_clock(self, server: float, here: float) -> None:
         """The file server's clock and ours, read at the same time."""
         self._ahead = server - here
+
+    def here(self, server: float) -> float:
+        """A time of the file server's clock, by ours; not later than now."""
+        return min(server - self._ahead, time.time())
 
     def note_listing(self, begun: float, names: Collection[str]) -> None:
         """A listing that was asked for at this time (of our clock) has shown these names."""

@@ -6,17 +6,19 @@ import contextlib
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from .. import outcome as outcomes
 from ..errors import PoolError, SpoolError
 from ..options import Options
 from ..outcome import Outcome
 from ..task import Task
+from .budget import Budget
 from .failures import Failures
-from .history import PastTask
-from .jobs import Group
+from .history import History, PastTask
+from .jobs import Group, Job
 from .spool import Spool, task_name
 
 __all__ = ["Entry", "Ledger"]
@@ -44,9 +46,14 @@ class Entry:
 class Ledger:
     """The tasks and the groups they belong to. `finish` completes a task of the pool."""
 
-    def __init__(self, spool: Spool, finish: Callable[[Task, Outcome | None], None], failures: Failures) -> None:
+    def __init__(
+        self, spool: Spool, finish: Callable[[Task, Outcome | None], None], failures: Failures, budget: Budget | None = None
+    ) -> None:
         self.groups: list[Group] = []
         self.failures = failures
+        self.budget = budget or Budget("", "", None)
+        self._done = 0  # tasks that have ended in one way or another, but for those that were cancelled or never run
+        self._swept = 0.0  # when it was last looked for tasks that wait though the pool has stopped
         self._spool = spool
         self._finish = finish
         self._entries: dict[int, Entry] = {}
@@ -65,6 +72,11 @@ class Ledger:
             self._spool.note(t="group", n=group.number, options=options.plain())
             self.groups.append(group)
             return group
+
+    def resume(self, history: History) -> None:
+        """Count what was done, and used, before the run was taken over."""
+        self._done = sum(past.outcome is not None for past in history.tasks.values())
+        self.budget.restore(history)
 
     def restore_group(self, options: Options) -> None:
         """The next group of a run that was taken over."""
@@ -116,12 +128,35 @@ class Ledger:
 
     def complete(self, task: Task, outcome: Outcome) -> None:
         """Complete a task that was taken out; if too many have failed by now, those that wait fail as well."""
+        self._done += 1
         too_many = self.failures.note(task, outcome)
         self._finish(task, outcome)
         if too_many and self.failures.error is not None:
-            self._spool.note(t="stopped", error=str(self.failures.error))
+            self._stop(self.failures.error)
+
+    def heed_budget(self, jobs: Mapping[str, Job]) -> None:
+        """If the jobs have used what they may, stop: those that wait fail."""
+        self.budget.look(jobs)
+        error = self.failures.error
+        if error is None:
+            error = self.budget.verdict(self._done, len(self._entries))
+            if error is not None:
+                if self._entries:
+                    self.failures.stop(error)
+                else:  # all is done: only who adds more need know
+                    self.failures.error = error
+                self._stop(error)
+        elif self._entries and time.monotonic() - self._swept >= 1.0:
+            # A task that its job or node has failed waits again, and no job is sent for it any more.
+            self._swept = time.monotonic()
             for group in self.groups:
-                self.fail_waiting(group, self.failures.error)
+                if group.unfinished and any(tasks for _, tasks in self._spool.offers(group.number)[0]):
+                    self.fail_waiting(group, error)
+
+    def _stop(self, error: PoolError) -> None:
+        self._spool.note(t="stopped", kind=type(error).__name__, error=str(error))
+        for group in self.groups:
+            self.fail_waiting(group, error)
 
     def cancel(self, number: int) -> bool:
         """The task is not to be run; returns whether it was still there. Its Future is the caller's to complete."""
@@ -155,20 +190,33 @@ class Ledger:
                 self.complete(task, outcomes.failure(error, task.name))
 
     def _note_given_up(self, number: int, error: PoolError) -> None:
-        self._spool.note(t="given up", n=number, kind=type(error).__name__, error=str(error), parts=error.__dict__)
+        self._spool.note(**self._given_up(number, error))
+
+    @staticmethod
+    def _given_up(number: int, error: PoolError) -> dict[str, Any]:
+        return {"t": "given up", "n": number, "kind": type(error).__name__, "error": str(error), "parts": error.__dict__}
 
     def fail_waiting(self, group: Group, error: PoolError, most: int | None = None) -> None:
         """Fail the group's tasks that no worker has claimed; at most so many of them, the newest first."""
-        for number, entry in sorted(self._entries.items(), reverse=True):
-            if most is not None and most <= 0:
-                return
-            if entry.group is group and self._spool.withdraw(group.number, entry.file) and (task := self.take(number)):
-                try:
-                    self._note_given_up(number, error)
-                    self._spool.drop(group.number, entry.file, failed=True)
-                finally:
-                    self._finish(task, outcomes.failure(error, task.name))
-                most = None if most is None else most - 1
+        taken: list[tuple[Entry, Task]] = []
+        try:
+            for number, entry in sorted(self._entries.items(), reverse=True):  # all first, before workers claim more of them
+                if most is not None and len(taken) >= most:
+                    break
+                if entry.group is group and self._spool.withdraw(group.number, entry.file) and (task := self.take(number)):
+                    taken.append((entry, task))
+        finally:
+            self._fail_taken(taken, error)
+
+    def _fail_taken(self, taken: list[tuple[Entry, Task]], error: PoolError) -> None:
+        """Fail tasks that were withdrawn; none of them waits for ever because of a fault over this or another one."""
+        with contextlib.ExitStack() as finishing:
+            for _, task in taken:
+                finishing.callback(self._finish, task, outcomes.failure(error, task.name))
+            if taken:
+                self._spool.note_all([self._given_up(entry.number, error) for entry, _ in taken])
+            for entry, _ in taken:
+                self._spool.drop(entry.group.number, entry.file, failed=True)
 
     def finish_all(self, error: PoolError | None) -> None:
         """End every task here, with an error or as cancelled; the journal, which may be out of reach, says nothing of it."""

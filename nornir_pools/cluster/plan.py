@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import slurm
+from .budget import cpus_of
 from .launcher import Executor
 from .launching import worker_command
 
@@ -36,16 +37,18 @@ class Plan:
     core_hours: float | None
     """The most it can cost, without tries that follow on the failure of a job: each task in a job of its own that runs to
     its time limit. None without a limit, and where no jobs are sent."""
+    budget: float | None
+    """The core-hours at which the pool stops: its option `budget_core_hours`."""
     script: str
     """The sbatch script of the jobs; "" where no jobs are sent. Run folder and job name stand for those to come."""
 
 
 def plan_of(pool: ClusterPool, tasks: int) -> Plan:
     """The plan of a pool for that many tasks with its own options."""
-    options = pool.options
+    options, budget = pool.options, pool.options.budget_core_hours
     jobs = max(1, min(tasks, pool.num_threads))
     if pool.executor != "slurm":
-        return Plan(pool.executor, tasks, jobs, 1, None, "none: processes of this machine", None, "")
+        return Plan(pool.executor, tasks, jobs, 1, None, "none: processes of this machine", None, budget, "")
     run = Path(pool.runs_folder) / f"{pool.name}-RUN"
     executor = Executor(run / "jobs", python=options.python or None)
     executor.update_parameters(**executor.parameters_of(options.job, run.name))
@@ -55,18 +58,9 @@ def plan_of(pool: ClusterPool, tasks: int) -> Plan:
     partition = executor.parameters.get("partition")
     limit = f"{given} min" if given else slurm.default_time(partition, os.environ)
     minutes = float(given) if isinstance(given, (int, float)) else minutes_of(str(given or limit.split(" ")[0]))
-    cpus = _cpus(executor)
+    cpus = cpus_of(options)
     hours = None if minutes is None else tasks * cpus * minutes / 60
-    return Plan("slurm", tasks, jobs, cpus, minutes, limit, hours, script)
-
-
-def _cpus(executor: Executor) -> int:
-    known = executor.parameters
-    count = 1
-    for name in ("cpus_per_task", "ntasks_per_node", "nodes"):
-        value = str(known.get(name) or 1)
-        count *= int(value) if value.isdigit() else 1
-    return count
+    return Plan("slurm", tasks, jobs, cpus, minutes, limit, hours, budget, script)
 
 
 def minutes_of(text: str) -> float | None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import PoolError, PythonMismatchError, RunNotFoundError
 from ..outcome import Outcome
 from ..task import Task
+from .budget import Budget
 from .context import fingerprints
 from .failures import Failures
 from .history import History, read_history
@@ -44,7 +45,8 @@ class Run:
         failures = Failures(pool.name, pool.options.stop_after, pool.options.max_failures)
         keep_all = pool.options.keep == "all"
         most = pool.num_threads if pool.options.max_jobs else 0
-        self.watcher = Watcher(pool.name, spool, lease, launcher, most, finish, failures, keep_all=keep_all)
+        budget = Budget(pool.name, spool.path.name, pool.options.budget_core_hours)
+        self.watcher = Watcher(pool.name, spool, lease, launcher, most, finish, failures, keep_all=keep_all, budget=budget)
 
     @classmethod
     def create(cls, pool: ClusterPool, folder: Path, finish: Callable[[Task, Outcome | None], None]) -> Run:
@@ -91,6 +93,7 @@ class Run:
             spool.resume()
             run = cls(pool, spool, lease, finish)
             run.watcher.supply.restore(history)
+            run.watcher.ledger.resume(history)
         except BaseException:
             lease.release()
             raise

@@ -18,7 +18,7 @@ from . import slurm
 from .audit import Audit
 from .endings import Endings
 from .history import History, PastJob
-from .jobs import Group, Job, patience
+from .jobs import KEPT_IDLE, Group, Job, patience
 from .lag import Lag
 from .launching import Launcher
 from .ledger import Ledger
@@ -124,7 +124,8 @@ class Supply:
             self._tell_crowd(group, sum(job.up for job in live))
             if now >= group.not_before and group.unfinished and now - group.first_task >= GATHER:
                 others = sum(job.live for job in self.jobs.values()) + sum(other.launching for other in self._ledger.groups)
-                count = group.wanted(live, self._limit - others, sum(job.dying for job in mine))
+                room = self._ledger.budget.room(group, len(live), self._limit - others)
+                count = group.wanted(live, room, sum(job.dying for job in mine))
                 if count:
                     self._submissions.send(group, count)
                 elif 0 < self._limit <= others and group.wanted(live, 1):
@@ -141,7 +142,7 @@ class Supply:
 
     def _dismiss(self, group: Group, live: list[Job]) -> None:
         """Cancel jobs that have not started and are no longer needed; tell idle ones beyond a few to go."""
-        pending, idle = group.surplus(live)
+        pending, idle = group.surplus(live, KEPT_IDLE if self._ledger.failures.error is None else 0)
         for job in idle:
             self._send_away(job)
         if pending and time.monotonic() - self._dismissed >= 1.0:  # by few calls, though there are less tasks every moment
@@ -166,7 +167,7 @@ class Supply:
                 return
 
     def _send_away(self, job: Job) -> None:
-        job.left = True
+        job.unneeded = True  # it has not left before it says so
         self._spool.tell_workers(job.group, f"quit.{job.workers[-1]}")
 
     def cancel(self, ids: list[str], *, pending_only: bool) -> None:

@@ -20,6 +20,7 @@ from .. import outcome as outcomes
 from ..errors import PoolClosedError, PoolError, RunBusyError, SpoolError
 from ..outcome import Outcome
 from ..task import CommandTask, Task
+from .budget import Budget
 from .cancelling import carry_out
 from .failures import Failures
 from .folder import FULL, PASSING
@@ -37,7 +38,7 @@ __all__ = ["Watcher"]
 logger = logging.getLogger("nornir_pools")
 
 SHORTEST_POLL, LONGEST_POLL = 0.002, 0.5  # seconds
-_JOURNALLED = ("job", "group", "worker", "host", "node", "log", "pid", "born", "reason")  # of what a worker says with a word
+_JOURNALLED = ("job", "group", "worker", "host", "node", "log", "pid", "born", "reason", "at")  # of a worker's words
 PATIENCE = 5.0  # seconds of faults, one after the other, until the tasks are given up
 LONG_PATIENCE = 75.0  # seconds, if they are of the kind that a shared filesystem has in a bad moment, or the disk is full
 
@@ -57,8 +58,9 @@ class Watcher:
         failures: Failures,
         *,
         keep_all: bool,
+        budget: Budget | None = None,
     ) -> None:
-        self.ledger = Ledger(spool, finish, failures)
+        self.ledger = Ledger(spool, finish, failures, budget)
         self._pool = pool
         self._spool = spool
         self._lease = lease
@@ -130,6 +132,7 @@ class Watcher:
                 self._lease.renew()
                 active = self._collect()
                 active = self.supply.hear() or active
+                self.ledger.heed_budget(self.supply.jobs)
                 self.supply.look_after()
                 self._failing_since = None
             except RunBusyError as error:
@@ -217,19 +220,21 @@ class Watcher:
                 fault = fault or error
         return taken, fault
 
-    def _read(self, name: str) -> bytearray:
+    def _read(self, name: str) -> tuple[bytearray, float]:
         data, renamed = self._spool.read_dated(f"inbox/{name}")
         self._lag.note_file(name, renamed)
-        return data
+        return data, self._lag.here(renamed)
 
     def _take_word(self, name: str) -> None:
-        facts = json.loads(self._read(name))
+        data, at = self._read(name)
+        facts = {**json.loads(data), "at": at}
         facts["log"] = self._spool.log_path_of(facts)
         word = name.rpartition(".")[2]
         if word == "cancel":
             carry_out(facts["tasks"], self._spool, self.ledger, self.supply)
             return
         self.supply.take_word(word, facts)
+        self.ledger.budget.note(word, facts["job"], self.ledger.groups[facts["group"]].options, at)
         self._spool.note(t=word, **{name: facts.get(name) for name in _JOURNALLED})
 
     def _accept(self, name: str) -> None:
@@ -237,7 +242,7 @@ class Watcher:
         entry = self.ledger.find(number)
         if number in self._accepted:
             return  # another try was faster
-        data = self._read(name)
+        data, _ = self._read(name)
         try:
             if "ok" not in message.read_header(data):  # it is the call: see Spool.draft_outcome
                 raise ValueError("there was no room for it (disk full, or quota)")

@@ -144,3 +144,31 @@ def test_on_a_terminal_there_is_a_bar_and_colours_unless_unwanted() -> None:
             assert "5/5" in terminal.text
             assert ("\x1b[1;31mline 4\x1b[0m: exit status 3" in terminal.text) is not bool(unwanted)
             assert "exit status 3: cannot read tile 2" in terminal.text
+
+
+def test_a_budget_ends_a_run_and_the_rest_can_be_run_later(cli: Cli) -> None:
+    Path("list.txt").write_text("".join(f"[ -e quick ] || sleep 0.3; echo {number} >> done\n" for number in range(100)))
+    told = cli("run", "list.txt", "-n", "2", "--budget", "0.0005", status=1)  # 1.8 core-seconds
+    assert "its budget of 0.0005 core-hours is spent: its jobs have used 0.000" in told
+    counted = re.search(r"^(\d+) tasks in [\d.]+s: (\d+) succeeded, (\d+) failed$", told, re.MULTILINE)
+    rest = re.search(
+        r"^nornir-pools: the last (\d+) commands were not begun either: nornir-pools run (\S+)$", told, re.MULTILINE
+    )
+    assert counted is not None
+    assert rest is not None
+    added, succeeded, failed = map(int, counted.groups())
+    assert added == succeeded + failed == 100 - int(rest[1])
+    assert 0 < succeeded < 30
+    assert len(Path("done").read_text().splitlines()) == succeeded
+    assert re.search(r"^next: nornir-pools retry list-\S+ --failed$", told, re.MULTILINE)
+    Path("quick").touch()
+    cli("run", rest[2], "-n", "2")
+    assert len(Path("done").read_text().splitlines()) == succeeded + int(rest[1])
+
+
+def test_a_dry_run_names_the_budget(here: Cli) -> None:
+    Path("list.txt").write_text("true\n")
+    told = here("run", "list.txt", "--budget", "2.5", "--dry-run")
+    assert "no further command is begun once the jobs have used the budget of 2.5 core-hours\n" in told
+    assert "budget" not in here("run", "list.txt", "--dry-run")
+    assert "'budget_core_hours' must be a number above 0" in here("run", "list.txt", "--budget", "0", status=2)

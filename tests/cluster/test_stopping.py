@@ -125,3 +125,53 @@ def test_commands_count_by_their_status_and_a_variable_sets_the_limit(monkeypatc
     assert [task.returncode for task in tasks] == [1, 2, 3, 4]
     with pytest.raises(TasksFailedError, match=r"since 4 of its tasks have failed \(max_failures=4\).*exit status [1-4]\n"):
         pool.add_process("later", "true")
+
+
+def work_unless(path: str, number: int) -> int:
+    """Takes 0.2 s of a CPU's time, unless that file is there."""
+    if not Path(path).exists():
+        time.sleep(0.2)
+    return number
+
+
+def test_a_spent_budget_keeps_what_is_done_and_runs_nothing_more(executor: str, tmp_path: Path) -> None:
+    quick = str(tmp_path / "quick")
+    budget = 3 / 3600
+    pool = make(2, executor=executor, folder="runs", budget_core_hours=budget, idle_seconds=600)
+    tasks = add_many(pool, 60, work_unless, quick)
+    errors = [task.exception(60) for task in tasks]
+    done = [task for task, error in zip(tasks, errors, strict=True) if error is None]
+    stopped = [error for error in errors if isinstance(error, pools.BudgetSpentError)]
+    assert len(done) + len(stopped) == 60
+    assert 0 < len(done) < 40
+    assert {task.result() for task in done} == {number for number, error in enumerate(errors) if error is None}
+    assert (stopped[0].budget, stopped[0].done + stopped[0].left) == (budget, 60)
+    assert 0 <= len(done) - stopped[0].done <= 2 + 2 + 2  # that ran, had ended unseen, or were claimed before that was over
+    with pytest.raises(pools.BudgetSpentError, match="nornir-pools retry stopping-"):
+        pool.add_task("later", functions.add, 1)
+    until(lambda: not pool.get_active_nodes(), "idle jobs stay", 20)
+    assert pool.folder is not None
+    journal = (pool.folder / "journal.jsonl").read_text()
+    assert '"t": "stopped", "kind": "BudgetSpentError"' in journal
+    pool.shutdown()
+    Path(quick).touch()
+    last = max(number for number, error in enumerate(errors) if error is not None)
+    again = pools.retry(pool.folder, [last + 1])
+    assert [task.result(60) for task in again.tasks] == [last]
+    again.shutdown()
+
+
+def test_what_a_run_has_used_counts_when_it_is_taken_over(executor: str) -> None:
+    pool = make(1, executor=executor, folder="runs", budget_core_hours=1.0)
+    pool.add_task("running", functions.touch_and_wait, "mark", "go")
+    assert pool._run is not None
+    budget = pool._run.watcher.ledger.budget
+    until(lambda: budget.used * 3600 > 1, "what is used is not added up", 40)
+    pool.detach()
+    again = pools.attach("stopping")
+    assert again._run is not None
+    now = again._run.watcher.ledger.budget
+    until(lambda: now.used > budget.used, "it is forgotten", 20)
+    assert now.used * 3600 < 100
+    Path("go").touch()
+    again.shutdown()

@@ -45,6 +45,8 @@ def test_name_that_is_near_to_none_leads_to_all() -> None:
 
 
 WRONG: list[tuple[str, Any]] = [
+    ("budget_core_hours", 0),
+    ("budget_core_hours", "much"),
     ("executor", "sulrm"),
     ("keep", "some"),
     ("max_failures", 0),

@@ -20,6 +20,7 @@ from nornir_pools import outcome as outcomes
 from nornir_pools.cluster import audit, jobs, packs, slurm, supply, watcher
 from nornir_pools.cluster import journal as journals
 from nornir_pools.cluster import lag as lags
+from nornir_pools.cluster.budget import Budget
 from nornir_pools.cluster.failures import Failures
 from nornir_pools.cluster.folder import write_all
 from nornir_pools.cluster.lease import Lease
@@ -85,14 +86,22 @@ class Scheduler:
 class Run:
     """A run with a watcher, and what the test does in it as a worker, which sees the folder as it is."""
 
-    def __init__(self, folder: Path, limit: int) -> None:
+    def __init__(self, folder: Path, limit: int, core_seconds: float | None) -> None:
         self.scheduler = Scheduler()
         self.spool = Spool.create(folder)
         self.there = Spool(folder)
         self.tasks: list[Task] = []
         self.done: list[tuple[Task, outcomes.Outcome]] = []
         self.watcher = Watcher(
-            "p", self.spool, Lease(self.spool), self.scheduler, limit, self._finish, Failures("p", 0, None), keep_all=True
+            "p",
+            self.spool,
+            Lease(self.spool),
+            self.scheduler,
+            limit,
+            self._finish,
+            Failures("p", 0, None),
+            keep_all=True,
+            budget=Budget("p", self.spool.path.name, core_seconds and core_seconds / 3600),
         )
         self.watcher.start()
         self.words = 0
@@ -170,8 +179,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..
     monkeypatch.setattr(jobs, "FIRST_LOOK", 0.05)
     made: list[Run] = []
 
-    def make(limit: int = 4) -> Run:
-        made.append(Run(tmp_path / f"run{len(made)}", limit))
+    def make(limit: int = 4, core_seconds: float | None = None) -> Run:
+        made.append(Run(tmp_path / f"run{len(made)}", limit, core_seconds))
         return made[-1]
 
     yield make
@@ -613,3 +622,104 @@ class count_calls:  # noqa: N801 - stands for a function
     def __call__(self) -> Any:
         self.calls += 1
         return self.function()
+
+
+# --- the budget
+
+
+def spend(here: Run, job: str) -> None:
+    """Wait until the job has used up the budget."""
+    until(lambda: bool(here.journal("stopped")), "the pool does not stop")
+    assert here.watcher.ledger.budget.used > 0
+    assert here.scheduler.known[job] == "RUNNING"
+
+
+def polls(here: Run, count: int) -> None:
+    """Wait for so many rounds of the watcher."""
+    rounds: list[None] = []
+    heed = here.watcher.ledger.heed_budget
+
+    def counted(jobs: Mapping[str, Any]) -> None:
+        rounds.append(None)
+        heed(jobs)
+
+    here.watcher.ledger.heed_budget = counted  # type: ignore[method-assign]
+    until(lambda: len(rounds) > count, "the watcher sleeps", 20)
+    here.watcher.ledger.heed_budget = heed  # type: ignore[method-assign]
+
+
+def test_once_the_budget_is_spent_what_waits_fails_and_what_runs_goes_on(run: Make) -> None:
+    here = run(1, core_seconds=2)
+    here.add(5, cpus_per_task=40)
+    job = here.job()
+    begun = time.monotonic()
+    here.up(job)
+    here.claim(job, 1)
+    spend(here, job)
+    assert time.monotonic() - begun < 1  # of one CPU it would be two seconds
+    until(lambda: len(here.done) == 4, "those that wait do not fail")
+    assert here.tasks[0] not in [task for task, _ in here.done]
+    here.deliver(job, 1, "value")
+    value, *errors = here.values()
+    assert value == "value"
+    for error in errors:
+        assert isinstance(error, pools.BudgetSpentError)
+        assert (error.done, error.left) == (0, 5)
+        assert error.used >= error.budget == 2 / 3600
+    with pytest.raises(pools.BudgetSpentError, match="nornir-pools retry run0 --failed"):
+        here.watcher.ledger.failures.check()
+    (stopped,) = here.journal("stopped")
+    assert (stopped["kind"], stopped["error"]) == ("BudgetSpentError", str(errors[0]))
+    assert {entry["n"] for entry in here.journal("given up")} == {2, 3, 4, 5}
+    assert sorted(here.spool.failed_calls()) == [2, 3, 4, 5]  # they can be run again
+    here.say(job, "idle")
+    until(lambda: f"quit.{job}-r0" in here.spool.names("todo/0"), "the idle job is not sent away")
+    here.watcher.close(wait=True)
+    assert here.scheduler.known[job] == "CANCELLED"  # it had not yet heard of it
+
+
+def test_a_task_that_loses_its_job_after_the_budget_was_spent_is_not_waited_for(run: Make) -> None:
+    here = run(1, core_seconds=0.2)
+    here.add(1, retries=5)
+    job = here.job()
+    here.up(job)
+    here.claim(job, 1)
+    spend(here, job)
+    here.scheduler.end(job, state="PREEMPTED")
+    (error,) = here.values()
+    assert here.journal("again")
+    assert isinstance(error, pools.BudgetSpentError)
+    assert here.scheduler.sent == [job]
+
+
+def test_a_job_counts_until_its_worker_leaves_or_it_is_gone(run: Make) -> None:
+    here = run(2, core_seconds=3600)
+    here.add(3)
+    budget = here.watcher.ledger.budget
+    first, second = here.job(1), here.job(2)
+    here.up(first)
+    here.up(second)
+    here.claim(first, 1)
+    here.claim(second, 2)
+    until(lambda: budget.used * 3600 > 0.4, "what is used is not added up")
+    here.say(first, "left", reason="done")
+    until(lambda: bool(here.journal("left")), "it has not left")
+    here.scheduler.end(second, state="FAILED", exit_code="0:9")
+    until(lambda: bool(here.journal("ended")), "it is not gone")
+    used = budget.used
+    assert used * 3600 < 10
+    polls(here, 5)
+    assert budget.used == pytest.approx(used, abs=1e-6)
+
+
+def test_no_more_jobs_are_sent_than_the_rest_of_the_budget_can_pay_for(run: Make) -> None:
+    here = run(1, core_seconds=25)
+    here.add(1)
+    here.claim(here.job(), 1)
+    group = here.watcher.ledger.groups[0]
+    group.seconds, group.finished = 10.0, 1  # a task has taken so long
+    here.watcher.supply._limit = 100
+    here.add(20)
+    until(lambda: len(here.scheduler.sent) >= 3, "no more jobs are sent")
+    polls(here, 20)
+    assert len(here.scheduler.sent) == 3
