@@ -35,7 +35,8 @@ class Terminal:
             stderr=slave,
             start_new_session=True,
             preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
-            env={**os.environ, "PYTHONPATH": str(ROOT), "TERM": "dumb", **environment},
+            # (From Python 3.13 on, tracebacks have colours on a terminal: not in what tests look for.)
+            env={**os.environ, "PYTHONPATH": str(ROOT), "TERM": "dumb", "PYTHON_COLORS": "0", **environment},
         )
         os.close(slave)
 
