@@ -19,8 +19,17 @@ from ..options import Options
 from .lease import holder_of
 from .spool import Spool
 
-__all__ = ["RunInfo", "find_run", "known_runs", "look_at", "note_run", "remove_old_runs", "runs_folder", "warn_if_local"]
-__all__ += ["local_folders_of"]
+__all__ = [
+    "RunInfo",
+    "find_run",
+    "known_runs",
+    "local_folders_of",
+    "look_at",
+    "note_run",
+    "remove_old_runs",
+    "runs_folder",
+    "warn_if_local",
+]
 
 logger = logging.getLogger("nornir_pools")
 
