@@ -7,7 +7,7 @@
 # are not run again. Prints the ids of the two jobs.
 set -euo pipefail
 
-[ $# -gt 1 ] && [ -s "$1" ] || { echo "usage: mapreduce.sh LIST COMMAND [ARGUMENT ...]" >&2; exit 2; }
+if [ $# -lt 2 ] || [ ! -s "$1" ]; then echo "usage: mapreduce.sh LIST COMMAND [ARGUMENT ...]" >&2; exit 2; fi
 here=$(dirname "${BASH_SOURCE[0]}")
 list=$1
 shift

@@ -7,7 +7,7 @@
 # TEMPLATE names another template that leaves the same marks: TEMPLATE=gpu.sbatch retry.sh tasks.txt
 set -euo pipefail
 
-[ $# -gt 0 ] && [ -r "$1" ] || { echo "usage: retry.sh LIST [OPTION OF SBATCH ...]" >&2; exit 2; }
+if [ $# -eq 0 ] || [ ! -r "$1" ]; then echo "usage: retry.sh LIST [OPTION OF SBATCH ...]" >&2; exit 2; fi
 list=$1
 shift
 

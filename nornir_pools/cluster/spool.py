@@ -90,16 +90,16 @@ class Spool(Packs):
     def publish(self, group: int, task: str, parts: Sequence[Buffer]) -> None:
         """Let workers of the group see a call. (A task is registered and journalled before it can be claimed.)"""
         folder = self._shard(group, task)
-        if folder not in self._made:
-            self.make_folder(folder)
-            self._made.add(folder)
-        try:
-            self.write(f"{folder}/{task}", parts, "pool")
-        except SpoolError as error:
-            if not isinstance(error.__cause__, FileNotFoundError):
-                raise
-            self.make_folder(folder)  # it was empty, so it was removed
-            self.write(f"{folder}/{task}", parts, "pool")
+        while True:
+            if folder not in self._made:
+                self.make_folder(folder)
+                self._made.add(folder)
+            try:
+                return self.write(f"{folder}/{task}", parts, "pool")
+            except SpoolError as error:
+                if not isinstance(error.__cause__, FileNotFoundError):
+                    raise
+                self._made.discard(folder)  # it was empty, so it was removed, and may be again before the call is in it
 
     def withdraw(self, group: int, task: str) -> bool:
         """Take a call back; returns False if a worker has it. It is the claim of a worker, made by the pool.

@@ -423,6 +423,23 @@ def test_a_call_comes_back_though_its_shard_is_removed_at_that_moment(spool: Spo
     assert waiting(spool, 1) == 1
 
 
+def test_a_call_is_published_however_often_its_shard_is_removed_at_that_moment(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moments = iter(range(3))
+
+    def draft(self: Spool, folder: str, *how: Any) -> str:
+        if next(moments, None) is not None:
+            assert self.remove_folder("todo/1/0000")
+        return real(self, folder, *how)
+
+    real = Spool.draft
+    monkeypatch.setattr(Spool, "draft", draft)
+    spool.publish(1, task_name(1), [b"x"])
+    assert next(moments, None) is None
+    assert waiting(spool, 1) == 1
+
+
 def test_shard_that_was_emptied_takes_calls_again(spool: Spool) -> None:
     spool.publish(1, task_name(1), [b"x"])
     assert spool.withdraw(1, task_name(1))
