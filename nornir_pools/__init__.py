@@ -7,73 +7,77 @@
 5
 """
 
-from concurrent.futures import as_completed, wait
+from typing import TYPE_CHECKING
 
 from ._version import __version__
-from .api import (
-    ApplyOSThreadLimit,
-    ClosePools,
-    CloseProcessPools,
-    CloseThreadPools,
-    FastClosePools,
-    GetClusterPool,
-    GetGlobalClusterPool,
-    GetGlobalLocalMachinePool,
-    GetGlobalMultithreadingPool,
-    GetGlobalProcessPool,
-    GetGlobalSerialPool,
-    GetGlobalThreadPool,
-    GetLocalMachinePool,
-    GetMultithreadingPool,
-    GetParallelPythonPool,
-    GetProcessPool,
-    GetSerialPool,
-    GetThreadPool,
-    IsClusterAvailable,
-    IsParallelPythonAvailable,
-    ReleaseStagePools,
-    WaitOnAllPools,
-    WaitOnProcessPools,
-    WaitOnThreadPools,
-    _pool_kind,
-    dictKnownPools,
-)
-from .attaching import attach, runs
-from .base import PoolBase as IPool
-from .base import PoolKind
-from .errors import (
-    ArgumentError,
-    BudgetSpentError,
-    CommandError,
-    CommandStartError,
-    JobCancelledError,
-    JobError,
-    JobLostError,
-    JobOutOfMemoryError,
-    JobPreemptedError,
-    JobTimeoutError,
-    NodeFailedError,
-    OptionError,
-    PoolClosedError,
-    PoolError,
-    PoolKindError,
-    PythonMismatchError,
-    RemoteTraceback,
-    ResultError,
-    RunBusyError,
-    RunNotFoundError,
-    SpoolError,
-    SubmissionError,
-    TaskExitError,
-    TaskInterruptedError,
-    TasksFailedError,
-    WorkerDiedError,
-    WorkerOutOfMemoryError,
-)
-from .examining import examine, write_settings
-from .findings import Finding
-from .looking import cancel, clean, look, recorded_call, retry
-from .task import CommandTask, Task
+
+if TYPE_CHECKING:
+    from .api import (
+        ApplyOSThreadLimit,
+        ClosePools,
+        CloseProcessPools,
+        CloseThreadPools,
+        FastClosePools,
+        GetClusterPool,
+        GetGlobalClusterPool,
+        GetGlobalLocalMachinePool,
+        GetGlobalMultithreadingPool,
+        GetGlobalProcessPool,
+        GetGlobalSerialPool,
+        GetGlobalThreadPool,
+        GetLocalMachinePool,
+        GetMultithreadingPool,
+        GetParallelPythonPool,
+        GetProcessPool,
+        GetSerialPool,
+        GetThreadPool,
+        IPool,
+        IsClusterAvailable,
+        IsParallelPythonAvailable,
+        ReleaseStagePools,
+        WaitOnAllPools,
+        WaitOnProcessPools,
+        WaitOnThreadPools,
+        _pool_kind,
+        as_completed,
+        dictKnownPools,
+        wait,
+    )
+    from .attaching import attach, runs
+    from .base import PoolKind
+    from .errors import (
+        ArgumentError,
+        BudgetSpentError,
+        CommandError,
+        CommandStartError,
+        JobCancelledError,
+        JobError,
+        JobLostError,
+        JobOutOfMemoryError,
+        JobPreemptedError,
+        JobTimeoutError,
+        NodeFailedError,
+        OptionError,
+        PoolClosedError,
+        PoolError,
+        PoolKindError,
+        PythonMismatchError,
+        RemoteTraceback,
+        ResultError,
+        RunBusyError,
+        RunNotFoundError,
+        SpoolError,
+        SubmissionError,
+        TaskExitError,
+        TaskInterruptedError,
+        TasksFailedError,
+        WorkerDiedError,
+        WorkerOutOfMemoryError,
+    )
+    from .examining import examine, write_settings
+    from .findings import Finding
+    from .looking import cancel, clean, look, recorded_call, retry
+    from .task import CommandTask, Task
 
 __all__ = [
     "ApplyOSThreadLimit",
@@ -147,3 +151,22 @@ __all__ = [
     "wait",
     "write_settings",
 ]
+
+_HOMES = ("api", "base", "errors", "task", "attaching", "looking", "findings", "examining")
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name):
+        """Load what this package offers when it is asked for: a worker needs little of it, and is to start fast."""
+        from importlib import import_module, util
+
+        if name in __all__:
+            home = next(module for place in _HOMES if name in (module := import_module(f"{__name__}.{place}")).__all__)
+            globals()[name] = getattr(home, name)
+            return globals()[name]
+        if util.find_spec(f"{__name__}.{name}"):
+            return import_module(f"{__name__}.{name}")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def __dir__():
+        return sorted({*globals(), *__all__})

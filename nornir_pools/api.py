@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import as_completed, wait
 from typing import TYPE_CHECKING, Any
 
 from . import registry, settings
 from .base import PoolBase, PoolKind
+from .base import PoolBase as IPool
 
 if TYPE_CHECKING:  # a getter imports what it makes: a script with threads needs neither multiprocessing nor the cluster
     from .cluster.pool import ClusterPool
@@ -35,13 +37,17 @@ __all__ = [
     "GetProcessPool",
     "GetSerialPool",
     "GetThreadPool",
+    "IPool",
     "IsClusterAvailable",
     "IsParallelPythonAvailable",
     "ReleaseStagePools",
     "WaitOnAllPools",
     "WaitOnProcessPools",
     "WaitOnThreadPools",
+    "_pool_kind",
+    "as_completed",
     "dictKnownPools",
+    "wait",
 ]
 
 dictKnownPools = registry.known  # noqa: N816 - upstream's name, which callers touch

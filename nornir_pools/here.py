@@ -1,14 +1,18 @@
-"""What the current thread, and process, is doing: which pools it works for, and whether it runs callbacks."""
+"""What the current thread, and process, is doing: which pools it works for, and whether it runs callbacks.
+
+A process that runs tasks loads little of this package; what it never loaded it has not used.
+"""
 
 from __future__ import annotations
 
+import sys
 import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .base import PoolBase
 
-__all__ = ["here"]
+__all__ = ["end_pools", "end_programs", "here"]
 
 
 class _Here(threading.local):
@@ -18,3 +22,16 @@ class _Here(threading.local):
 
 
 here = _Here()
+
+
+def end_pools() -> None:
+    """End the pools that tasks have made in this process."""
+    if base := sys.modules.get("nornir_pools.base"):
+        for pool in base.live_pools():
+            pool.shutdown()
+
+
+def end_programs() -> None:
+    """End the commands that this process runs."""
+    if command := sys.modules.get("nornir_pools.command"):
+        command.end_commands()

@@ -12,7 +12,6 @@ import os
 import sys
 import threading
 import time
-from datetime import timedelta
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, NamedTuple
 
@@ -113,6 +112,8 @@ class Watch:
             self._bar, self._plain, self.pause = None, True, LOG_PAUSE
 
     def _words(self, counts: Counts) -> list[str]:
+        from datetime import timedelta  # in a process that shows progress
+
         rate, left = self._rate(counts), self._seconds_left(counts)
         return [
             *([f"{counts.running} running"] if counts.running else []),

@@ -7,10 +7,11 @@ import importlib
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
-from types import ModuleType
+
+import pytest
 
 import nornir_pools
 
@@ -225,12 +226,26 @@ def test_every_module_lists_what_it_offers() -> None:
         assert not {name for name in offered if not hasattr(loaded, name)}, module
 
 
-def test_all_names_of_the_package_are_listed() -> None:
-    public = {
-        name for name, value in vars(nornir_pools).items() if not name.startswith("_") and not isinstance(value, ModuleType)
-    }
-    assert set(nornir_pools.__all__) == public | {"__version__", "_pool_kind"}
+def test_a_type_checker_finds_every_name_of_the_package_where_a_program_does() -> None:
+    (read,) = (node for node in tree_of("").body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
+    imports = [node for node in read.body if isinstance(node, ast.ImportFrom)]
+    homes = {alias.name: f"nornir_pools.{node.module}" for node in imports for alias in node.names}
     assert len(nornir_pools.__all__) == len(set(nornir_pools.__all__))
+    assert set(nornir_pools.__all__) == {*homes, "__version__"}
+    for name, home in homes.items():
+        assert getattr(nornir_pools, name) is getattr(importlib.import_module(home), name)
+
+
+def test_the_package_has_its_modules_and_nothing_else_as_attributes() -> None:
+    program = (
+        "import nornir_pools as pools\n"
+        "assert pools.poolbase.PoolBase is pools.IPool and pools.task.Task is pools.Task\n"
+        "assert {'GetThreadPool', 'wait'} <= set(dir(pools))\n"
+        "assert not hasattr(pools, 'nonsense')\n"
+        "from nornir_pools import *\n"
+        "GetThreadPool, Task, attach, _pool_kind\n"
+    )
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
 
 
 def test_only_the_upstream_functions_have_upstreams_spelling() -> None:
@@ -260,16 +275,28 @@ def test_import_loads_nothing_heavy() -> None:
         "filelock",
         "nornir_pools.cluster.launcher",
     )
-    program = f"import sys, nornir_pools; print([name for name in {heavy!r} if name in sys.modules])"
+    assert loaded_by("from nornir_pools import *", heavy) == []
+
+
+@pytest.mark.parametrize("module", ["cluster.worker", "local.process_worker"])
+def test_a_worker_loads_little_until_a_task_needs_more(module: str) -> None:
+    """Every job begins with that, and a job of short tasks takes not much longer."""
+    heavy = ("logging", "concurrent.futures", "inspect", "hashlib", "uuid", "nornir_pools.base", "nornir_pools.command")
+    assert loaded_by(f"import nornir_pools.{module}", heavy) == []
+
+
+def loaded_by(statement: str, names: Sequence[str]) -> list[str]:
+    """Which of these modules are loaded after the statement in a process of its own."""
+    program = f"import sys; {statement}; print(*(name for name in {names!r} if name in sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    return done.stdout.split()
 
 
 def test_import_starts_nothing_and_sets_nothing() -> None:
     program = (
         "import logging, os, signal, sys, threading\n"
         "before = dict(os.environ), list(sys.path), os.getcwd(), signal.getsignal(signal.SIGINT)\n"
-        "import nornir_pools\n"
+        "from nornir_pools import *\n"
         "assert before == (dict(os.environ), list(sys.path), os.getcwd(), signal.getsignal(signal.SIGINT))\n"
         "assert threading.active_count() == 1\n"
         "assert not logging.getLogger().handlers and not logging.getLogger('nornir_pools').handlers\n"

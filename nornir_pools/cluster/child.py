@@ -14,9 +14,8 @@ from typing import Any, NamedTuple, NoReturn
 
 from .. import message
 from .. import outcome as outcomes
-from ..base import live_pools
 from ..errors import SpoolError
-from ..here import here
+from ..here import end_pools, here
 from .context import Surroundings
 from .environment import is_environments
 from .folder import FULL, PASSING
@@ -141,8 +140,7 @@ def _run_tasks(
         while order := lines.readline():
             draft, environment = runner.run(order.decode().strip())
             os.write(reports, f"{_ENVIRONMENT if environment else _OWN}{draft}\n".encode())
-    for pool in live_pools():  # pools that tasks made in here end with it
-        pool.shutdown()
+    end_pools()
 
 
 class _Runner:

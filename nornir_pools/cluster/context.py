@@ -8,11 +8,11 @@ for whatever a site's setup lines have set.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import sys
 import sysconfig
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -39,12 +39,12 @@ def for_submission(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def fingerprints(environment: Mapping[str, str]) -> dict[str, str]:
-    """Short hashes of the values: enough to see that one was changed, and no secret is written down."""
-    return {name: _hash(value) for name, value in environment.items()}
+    """Checksums of the values: enough to see that one was changed, and no secret is written down."""
+    return {name: _checksum(value) for name, value in environment.items()}
 
 
-def _hash(value: str) -> str:
-    return hashlib.blake2b(value.encode("utf-8", "surrogateescape"), digest_size=6).hexdigest()
+def _checksum(value: str) -> str:
+    return f"{zlib.crc32(value.encode('utf-8', 'surrogateescape')):08x}"
 
 
 class ContextReader:
@@ -97,7 +97,7 @@ class Surroundings:
         self._job = dict(os.environ)
         self._path = list(sys.path)
         # What differs from the script's environment was set by the job: by the scheduler, the site or the setup lines.
-        self._jobs_own = {name for name, value in self._job.items() if fingerprints_of_script.get(name) != _hash(value)}
+        self._jobs_own = {name for name, value in self._job.items() if fingerprints_of_script.get(name) != _checksum(value)}
         self._entered: tuple[Any, Any] = (None, None)  # the last context's changes, and the environment they have led to
 
     def enter(self, context: Mapping[str, Any]) -> None:

@@ -9,7 +9,6 @@ import itertools
 import os
 import stat
 import time
-import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
@@ -149,7 +148,7 @@ class Folder:
 
     def clock(self) -> float:
         """The file server's clock, in seconds since the epoch."""
-        draft = self.draft("", [], f"clock.{uuid.uuid4().hex[:8]}")
+        draft = self.draft("", [], f"clock.{os.urandom(4).hex()}")
         try:
             return os.stat(draft, dir_fd=self._fd, follow_symlinks=False).st_mtime
         finally:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import logging
 import mmap
 import threading
 import weakref
@@ -14,8 +12,6 @@ from .. import message
 from .spool import Spool
 
 __all__ = ["Shared", "SharedStore", "use_store"]
-
-logger = logging.getLogger("nornir_pools")
 
 _HUGE = 500_000_000  # bytes: writing it takes seconds that somebody will wonder about
 _LARGE = 1 << 16  # bytes: an argument of type bytes is shared from this size on
@@ -67,6 +63,8 @@ class SharedStore:
 
     def put(self, *parts: message.Buffer) -> str:
         """Store bytes and return their name."""
+        import hashlib  # no worker needs it
+
         digest = hashlib.blake2b(digest_size=16)
         for part in parts:
             digest.update(part)
@@ -95,7 +93,9 @@ class SharedStore:
 
     def _warn_of_size(self, size: int) -> None:
         if size >= _HUGE:
-            logger.warning(
+            import logging  # no worker needs it
+
+            logging.getLogger("nornir_pools").warning(
                 "run %s: a value of %.1f GB is written to the run's folder, once for all tasks that use it",
                 self._spool.path.name,
                 size / 1e9,

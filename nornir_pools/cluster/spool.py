@@ -27,8 +27,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
-import uuid
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -41,7 +39,7 @@ from .packs import Packs
 
 __all__ = ["FORMAT", "HANDED_BACK", "IN_DOUBT", "Spool", "task_attempt", "task_name", "task_number"]
 
-FORMAT = 1
+FORMAT = 2
 HANDED_BACK, IN_DOUBT = "~", "?"  # at the end of an outcome's name
 _FOLDERS = ("shared", "todo", "claimed", "inbox", "packs", "jobs")
 _DELIVERED = re.compile(r"\+.+\.\d+\.[a-z]+$|\d+\.\d+\..")
@@ -126,7 +124,7 @@ class Spool(Packs):
 
     def request(self, word: str, facts: dict[str, Any]) -> None:
         """Ask the holder of the run for something, among what workers tell it."""
-        self.say(f"request-{uuid.uuid4().hex}", 1, word, facts)
+        self.say(f"request-{os.urandom(16).hex()}", 1, word, facts)
 
     def withdrawn(self, group: int) -> list[str]:
         """The calls that lie aside."""
@@ -174,6 +172,8 @@ class Spool(Packs):
     def discard(self, *, keep_logs: Collection[str]) -> None:
         """Remove what a closed run needs no more: all but its description, its journal, the calls that have failed with what
         they need, and logs that are to be kept."""
+        import shutil  # no worker needs it
+
         failed = bool(self.failed_calls())
         for name in _FOLDERS:
             if name == "shared" and failed:

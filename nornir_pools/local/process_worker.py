@@ -13,8 +13,7 @@ from typing import Any
 
 from .. import message
 from .. import outcome as outcomes
-from ..base import live_pools
-from ..command import end_commands
+from ..here import end_pools, end_programs
 from .memory import into_files, let_go
 from .pipe import Channel
 from .shared import trim
@@ -54,8 +53,7 @@ def work(pipe: Connection, tickets: Connection | None, environment: dict[str, st
         except OSError:
             break  # nobody is left to read it
         del results
-    for pool in live_pools():  # pools that tasks made in here end with the worker
-        pool.shutdown()
+    end_pools()
 
 
 def _next_call(channel: Channel, tickets: Connection | None) -> tuple[tuple[str, int], Sequence[message.Buffer]]:
@@ -88,6 +86,6 @@ def _leave_to_parent(number: int, frame: FrameType | None) -> None:
 
 
 def _end_at_once(number: int, frame: FrameType | None) -> None:
-    end_commands()
+    end_programs()
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)

@@ -10,12 +10,14 @@ import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import message
 from ..errors import ArgumentError
-from ..task import Task, dump_call
 from .memory import AVAILABLE, LARGE, MemoryFile, Part, into_files
+
+if TYPE_CHECKING:
+    from ..task import Task
 
 __all__ = ["Shared", "Store", "keep_parts", "trim"]
 
@@ -72,6 +74,8 @@ class Store:
         used: dict[int, MemoryFile] = {}
         self._here.used = used
         try:
+            from ..task import dump_call  # no worker needs it
+
             pickled = dump_call(task)
             if len(pickled) == 1 and len(pickled[0]) < LARGE and not used:
                 return [pickled[0]]
