@@ -214,8 +214,8 @@ def of_case(case: Case) -> dict[str, Any]:
     }
 
 
-def report(name: str, question: str, cases: Sequence[Case], load: Sequence[float]) -> dict[str, Any]:
-    """All there is to know about a run, for JSON. `load` is the machine's before it."""
+def report(name: str, question: str, cases: Sequence[Case], load: Sequence[float], folder: str | None) -> dict[str, Any]:
+    """All there is to know about a run, for JSON. `load` is the machine's before it, `folder` where the files were."""
     peers = {contender.needs for case in cases for contender in case.contenders if contender.needs}
     return {
         "benchmark": name,
@@ -226,6 +226,7 @@ def report(name: str, question: str, cases: Sequence[Case], load: Sequence[float
             "system": platform.platform(),
             "processor": _processor(),
             "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+            "files": _filesystem(folder or tempfile.gettempdir()),
             "load_before": list(load),
             "load_after": list(os.getloadavg()),
         },
@@ -246,6 +247,14 @@ def _processor() -> str:
     info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _filesystem(folder: str) -> str:
+    """The type of the filesystem that a folder is on."""
+    table = Path("/proc/self/mounts")
+    mounts = [line.split()[1:3] for line in table.read_text(encoding="utf-8").splitlines()] if table.exists() else []
+    above = {str(path) for path in (Path(folder).resolve(), *Path(folder).resolve().parents)}
+    return max(((len(place), kind) for place, kind in mounts if place in above), default=(0, "unknown"))[1]
 
 
 def _versions(modules: set[str]) -> dict[str, str]:

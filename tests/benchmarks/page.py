@@ -44,7 +44,7 @@ def section(result: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
     lines = [
         f"Measured {result['date'][:10]} on {machine['cpus']} × {machine['processor']} (load {machine['load_before'][0]:.1f} "
-        f"before, {machine['load_after'][0]:.1f} after) with {versions}:",
+        f"before, {machine['load_after'][0]:.1f} after), files on {machine['files']}, with {versions}:",
         f"`{' '.join(result['command'])}`",
         *(text for case in result["cases"] for text in tables.tables(case)),
         *(failure(case["title"], name, text) for case in result["cases"] for name, text in case["failures"].items()),
