@@ -167,7 +167,7 @@ def test_a_report_says_where_and_with_what(tmp_path: Path, monkeypatch: pytest.M
 def test_tables_go_between_the_marks_of_a_page(tmp_path: Path) -> None:
     case = Case("c", [Contender("nornir_pools", numbers, (3.0,)), Contender("peer", fail)])
     harness.run(case, 1)
-    report = harness.report("threads", "How?", [case], os.getloadavg())
+    report = harness.report("threads", "How?", [case], os.getloadavg(), None)
     program.write("threads", report, tmp_path)
     text = "before\n<!-- results of threads -->\nold\n<!-- end -->\nafter\n<!-- results of other -->\nkept\n<!-- end -->\n"
     (tmp_path / "page.md").write_text(text, encoding="utf-8")
