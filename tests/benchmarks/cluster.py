@@ -254,7 +254,7 @@ def no_ops(count: int) -> list[Case]:
         f"{count // 10:,} tasks from nothing",
         [*from_nothing(count // 10), *(contender(peer, None, count // 10) for peer in _JOB_EACH)],
     )
-    most = {"submitit map_array": 2, "executorlib": 1}
+    most = {"submitit map_array": 2, "clusterfutures": 2, "sbatch --array": 2, "executorlib": 1}  # minutes each
     many_ = Case(
         f"{count:,} tasks from nothing",
         [*from_nothing(count), *(contender(peer, None, count, rounds=most.get(peer)) for peer in _JOB_EACH)],
@@ -274,11 +274,10 @@ def no_ops(count: int) -> list[Case]:
 def busy(count: int, seconds: float, slots: int, wanted: str, rounds: int | None = None) -> Case:
     """Tasks that take so long each, from nothing, so that the start of the jobs counts as lost."""
     names = ("nornir_pools", "submitit, grouped by hand", *_PILOTS, "submitit map_array", "sbatch --array")
-    slow = 1 if seconds < 1 else rounds  # a job each: starting it takes longer than it works
     return Case(
         f"{count:,} tasks of {seconds:g} s on {slots}",
         [
-            contender(name, slots, count, seconds, rounds=slow if name in ("submitit map_array", "sbatch --array") else rounds)
+            contender(name, slots, count, seconds, rounds=1 if name in ("submitit map_array", "sbatch --array") else rounds)
             for name in names
         ],
         wanted,
