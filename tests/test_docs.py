@@ -91,6 +91,33 @@ def test_the_example_prints_the_same_on_slurm(tmp_path: Path, slurm: Slurm) -> N
     until(lambda: not slurm.jobs(), "jobs are left")
 
 
+def shown(page: str) -> list[tuple[str, str]]:
+    """The programs of a page, each with the output that is shown after it."""
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    return re.findall(r"^```python\n(.*?)^```$(?:(?!^```).)*?^```text\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_the_first_tutorial_shows_what_happens(tmp_path: Path, number: int) -> None:
+    script, output = shown("tutorial/first-pool.md")[number]
+    done = run_script(script, tmp_path, LC_ALL="C")
+    assert (done.returncode, done.stdout + done.stderr) == (0, output)
+
+
+@pytest.mark.slurm
+def test_the_tutorial_of_the_cluster_shows_what_happens(tmp_path: Path, slurm: Slurm) -> None:
+    ((script, output),) = shown("tutorial/cluster.md")
+    done = run_script(script, tmp_path, **slurm.environment())
+    assert (done.returncode, done.stdout) == (0, output), done.stderr
+    until(lambda: not slurm.jobs(), "jobs are left")
+
+
+def test_every_program_of_a_tutorial_is_run() -> None:
+    for page, count in (("first-pool", 4), ("cluster", 1)):
+        text = (ROOT / "docs" / "tutorial" / f"{page}.md").read_text(encoding="utf-8")
+        assert text.count("```python") == count == len(shown(f"tutorial/{page}.md"))
+
+
 def test_the_error_shown_is_one_that_the_package_gives() -> None:
     (name, text) = blocks("text")[1].split(": ", 1)
     assert issubclass(getattr(pools, name), pools.PoolError)
