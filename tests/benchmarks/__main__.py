@@ -43,7 +43,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--rounds", type=int, default=harness.ROUNDS, help="how often each contender has its turn (%(default)s)"
     )
-    parser.add_argument("--only", metavar="WORDS", default="", help="only the cases that have these words in their title")
+    parser.add_argument(
+        "--only",
+        metavar="WORDS",
+        default="",
+        help="only the cases that have these words in their title; the --json folder keeps the others",
+    )
     parser.add_argument("--peers", metavar="A,B", help="of the peers only those with one of these in their name (none: ours)")
     parser.add_argument("--json", type=Path, metavar="DIR", help="write all numbers, machine and versions into this folder")
     parser.add_argument("--page", type=Path, metavar="FILE", help="put what is in the --json folder into this page")
@@ -92,10 +97,19 @@ def run(name: str, options: argparse.Namespace) -> int:
             print(f"\n{text}", flush=True)
         for contender, failure in case.failures.items():
             print(f"\n{case.title}, {contender} failed: {failure}", flush=True)
-        write(name, harness.report(name, question, cases, load, options.folder), options.json)
+        report = harness.report(name, question, cases, load, options.folder)
+        write(name, with_other_cases(report, options.json) if options.only else report, options.json)
     print(f"\nload {os.getloadavg()[0]:.2f} after")
     ours = {contender.name for case in cases for contender in case.contenders if contender.ours}
     return 1 if any(ours & case.failures.keys() for case in cases) else 0
+
+
+def with_other_cases(report: dict[str, Any], folder: Path | None) -> dict[str, Any]:
+    """The report, with the cases of an earlier one that this one was not asked for."""
+    file = folder / f"{report['benchmark']}.json" if folder else None
+    earlier = json.loads(file.read_text(encoding="utf-8"))["cases"] if file and file.exists() else []
+    titles = {case["title"] for case in report["cases"]}
+    return {**report, "cases": [*(case for case in earlier if case["title"] not in titles), *report["cases"]]}
 
 
 def profile(options: argparse.Namespace) -> None:

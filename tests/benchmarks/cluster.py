@@ -254,21 +254,25 @@ def no_ops(count: int) -> list[Case]:
         f"{count // 10:,} tasks from nothing",
         [*from_nothing(count // 10), *(contender(peer, None, count // 10) for peer in _JOB_EACH)],
     )
-    most = {"submitit map_array": 2, "clusterfutures": 2, "sbatch --array": 2, "executorlib": 1}  # minutes each
-    many_ = Case(
-        f"{count:,} tasks from nothing",
-        [*from_nothing(count), *(contender(peer, None, count, rounds=most.get(peer)) for peer in _JOB_EACH)],
-        "1.5 s with 8 jobs, 4 s with default options, ≥ 60 × and ≥ 20 × submitit's map_array" if count == 1_000 else "",
+    wanted = "1.5 s with 8 jobs, 4 s with default options" if count == 1_000 else ""
+    many_ = Case(f"{count:,} tasks from nothing", from_nothing(count), wanted)
+    each = Case(  # which takes minutes
+        f"{count:,} tasks from nothing, a job for each",
+        [
+            *(contender("nornir_pools", slots, count, rounds=2) for slots in (None, 8)),
+            *(contender(peer, None, count, rounds=1 if peer == "executorlib" else 2) for peer in _JOB_EACH),
+        ],
+        "≥ 20 × (default options) and ≥ 60 × (8 jobs) submitit's map_array",
     )
     very_many = Case(
         f"{count * 10:,} tasks from nothing",
         [
             *from_nothing(count * 10),
             contender("nornir_pools submit", 8, count * 10),
-            *(contender(peer, None, count * 10, multiple=(many_, 10)) for peer in _JOB_EACH),
+            *(contender(peer, None, count * 10, multiple=(each, 10)) for peer in _JOB_EACH),
         ],
     )
-    return [first, few, many_, very_many]
+    return [first, few, many_, each, very_many]
 
 
 def busy(count: int, seconds: float, slots: int, wanted: str, rounds: int | None = None) -> Case:

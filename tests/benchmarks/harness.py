@@ -78,6 +78,8 @@ class Case:
     values: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     """Metric -> contender -> a number for each round."""
     failures: dict[str, str] = field(default_factory=dict)
+    load: tuple[float, float] = (0.0, 0.0)
+    """The machine's, before and after."""
 
     def remark(self, contender: Contender) -> str:
         """Why there are no numbers of a contender, or not of all rounds; "" if there are."""
@@ -183,6 +185,7 @@ def _end_what_is_left(place: Path) -> None:
 
 def run(case: Case, rounds: int = ROUNDS, folder: str | None = None, told: Callable[[str], None] = lambda line: None) -> None:
     """Measure every installed contender once a round, in turn. One that fails is told, and takes no further part."""
+    load = os.getloadavg()[0]
     for number in range(rounds):
         for contender in case.contenders:
             late = contender.rounds is not None and number >= contender.rounds
@@ -195,6 +198,7 @@ def run(case: Case, rounds: int = ROUNDS, folder: str | None = None, told: Calla
                 case.failures[contender.name] = str(error)
             took = time.perf_counter() - begun
             told(f"round {number + 1}, {case.title}, {contender.name}: {took:.1f} s {case.failures.get(contender.name, '')}")
+    case.load = load, os.getloadavg()[0]
     for contender in case.contenders:
         if contender.multiple is not None:
             other, times = contender.multiple
@@ -211,6 +215,7 @@ def of_case(case: Case) -> dict[str, Any]:
         "contenders": {contender.name: case.remark(contender) for contender in case.contenders},
         "values": case.values,
         "failures": case.failures,
+        "load": list(case.load),
     }
 
 

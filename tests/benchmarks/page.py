@@ -43,14 +43,20 @@ def section(result: dict[str, Any]) -> str:
     machine = result["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
     lines = [
-        f"Measured {result['date'][:10]} on {machine['cpus']} × {machine['processor']} (load {machine['load_before'][0]:.1f} "
-        f"before, {machine['load_after'][0]:.1f} after), files on {machine['files']}, with {versions}:",
+        f"Measured {result['date'][:10]} on {machine['cpus']} × {machine['processor']}, "
+        f"files on {machine['files']}, with {versions}:",
         f"`{' '.join(result['command'])}`",
-        *(text for case in result["cases"] for text in tables.tables(case)),
+        *(text for case in result["cases"] for text in (*tables.tables(case), conditions(case))),
         *(failure(case["title"], name, text) for case in result["cases"] for name, text in case["failures"].items()),
         *(profiling.table(part) for part in result.get("parts", ())),
     ]
     return "\n\n".join(lines)
+
+
+def conditions(case: dict[str, Any]) -> str:
+    """How busy the machine was with other work before, and with this after it."""
+    before, after = case["load"]
+    return f"(Load of the machine: {before:.1f} before, {after:.1f} after.)"
 
 
 def failure(title: str, name: str, text: str) -> str:
@@ -80,8 +86,10 @@ def curves(result: dict[str, Any]) -> dict[str, list[tuple[int, float]]]:
     """Contender -> (tasks, seconds)."""
     found: dict[str, list[tuple[int, float]]] = {}
     for case in result["cases"]:
-        match = re.fullmatch(r"the first task from nothing|([\d,]+) tasks from nothing", case["title"])
+        match = re.fullmatch(r"the first task from nothing|([\d,]+) tasks from nothing(?:, a job for each)?", case["title"])
         for name, numbers in case["values"].get(TO_THE_LAST, {}).items() if match else ():
             count = int(match[1].replace(",", "")) if match and match[1] else 1
-            found.setdefault(name, []).append((count, statistics.median(numbers)))
+            points = found.setdefault(name, [])
+            if count not in dict(points):
+                points.append((count, statistics.median(numbers)))
     return found

@@ -164,6 +164,16 @@ def test_a_report_says_where_and_with_what(tmp_path: Path, monkeypatch: pytest.M
     assert {"date", "command", "question"} <= result.keys()
 
 
+def test_cases_that_were_not_asked_for_stay_in_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        threads, "cases", lambda: [Case(title, [Contender("nornir_pools", numbers, (3.0,))]) for title in ("few", "many")]
+    )
+    for more in ((), ("--only", "few")):
+        assert program.main(["threads", "--rounds", "2" if more else "1", "--json", str(tmp_path), *more]) == 0
+    found = json.loads((tmp_path / "threads.json").read_text(encoding="utf-8"))["cases"]
+    assert {case["title"]: len(case["values"]["time [ms]"]["nornir_pools"]) for case in found} == {"many": 1, "few": 2}
+
+
 def test_tables_go_between_the_marks_of_a_page(tmp_path: Path) -> None:
     case = Case("c", [Contender("nornir_pools", numbers, (3.0,)), Contender("peer", fail)])
     harness.run(case, 1)
