@@ -27,7 +27,7 @@ echo one
 
 echo "cannot read tile 2" >&2; exit 3
 echo 'three  and' && echo "four"
-python3 -c 'import sys; sys.exit("no such channel")'
+python3 -c 'print("what was printed comes last"); import sys; sys.exit("no such channel")'
 no_such_program five
 """
 
