@@ -249,7 +249,10 @@ def _why_empty(task: TaskView) -> str:
 
 
 def _follow_log(view: RunView, task: TaskView) -> TaskView:
-    """Print the log as it grows; returns the task as it has ended. It is kept open: when its run is closed, the logs of successes are removed."""
+    """Print the log as it grows; returns the task as it has ended.
+
+    The log is kept open: when its run is closed, the logs of successes are removed.
+    """
     with contextlib.ExitStack() as stack:
         file: BinaryIO | None = None
         while True:

@@ -23,7 +23,9 @@ BLOCK = re.compile(r"^```(sh|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 RUN = re.compile(r"\btiles-\d{8}-\d{6}-[0-9a-f]{6}\b|\bRUN\d\b")
 # Where tests run their commands, no reader should.
 _OF_TESTS = re.compile(r"^the run's folder .* is under /tmp, .*\n", re.MULTILINE)
-_OF_TESTS_IN_DOCTOR = re.compile(r"^warning ( run folder .* can be written here), but is under /tmp.*\n +next: .*$", re.MULTILINE)
+_OF_TESTS_IN_DOCTOR = re.compile(
+    r"^warning ( run folder .* can be written here), but is under /tmp.*\n +next: .*$", re.MULTILINE
+)
 # What doctor says about machine, partitions and accounts is different everywhere, and left out.
 _OF_DOCTOR = ("SLURM", "run folder", "squeue", "sbatch", "job", "folder there", "clock", "lateness", "Python", "CPUs there")
 # What differs from time to time, and from machine to machine.
