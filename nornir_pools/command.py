@@ -14,8 +14,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from .errors import CommandError, CommandStartError
+from .tail import noting
 
-__all__ = ["check_arguments", "end_commands", "environment", "run_command", "take_peak"]
+__all__ = ["CommandRunner", "check_arguments", "end_commands", "environment", "is_command", "run_command", "take_peak"]
 
 _ACCEPTED = frozenset(
     {
@@ -101,7 +102,8 @@ def run_command(
             options.pop(name, None)
     encoding = options.pop("encoding", None) or "utf-8"
     errors = options.pop("errors", None) or "replace"
-    with _output_files(input, encoding) as (stdin, stdout, stderr), _script_of(command, shell) as script:
+    with _output_files(input, encoding) as outputs, _script_of(command, shell) as script, noting(options) as started:
+        stdin, stdout, stderr = outputs
         files = {"stdin": stdin, "stdout": stdout, "stderr": stderr, **options}
         try:
             process = _start(command, shell=shell, **files) if script is None else _start_script(script, **files)
@@ -109,6 +111,7 @@ def run_command(
             raise CommandStartError(
                 f"the command {_short(command)} could not be started: {error}", errno=getattr(error, "errno", None)
             ) from error
+        started()
         try:
             status = process.wait(timeout)
         except subprocess.TimeoutExpired:
@@ -140,6 +143,15 @@ def take_peak() -> int:
     global _peak
     peak, _peak = _peak, 0
     return peak
+
+
+class CommandRunner:
+    """A callable whose first argument is a command, and whose value is what `run_command` returns."""
+
+
+def is_command(func: Any) -> bool:
+    """Whether this is what a command task calls."""
+    return func is run_command or isinstance(func, CommandRunner)
 
 
 class _Process(subprocess.Popen[bytes]):

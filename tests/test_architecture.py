@@ -20,12 +20,12 @@ ROOT = PACKAGE.parent
 
 # A module imports only what stands in a line above its own. A new module needs a place here.
 TIERS: tuple[tuple[str, ...], ...] = (
-    ("_version", "errors", "here", "kinds", "cpus", "findings"),
+    ("_version", "errors", "here", "kinds", "cpus", "findings", "tail"),
     ("settings", "options", "message"),
     ("outcome",),
     ("task",),
     ("command", "deaths", "tasks", "progress", "shared_memory"),
-    ("adding",),
+    ("adding", "lines"),
     ("base",),
     ("poolbase",),
     ("local", "local.memory"),
@@ -44,9 +44,10 @@ TIERS: tuple[tuple[str, ...], ...] = (
     ("cluster.shared", "cluster.history", "cluster.places"),
     ("cluster.views", "cluster.budget"),
     ("cluster.reading",),
-    ("cluster.child", "cluster.clearing", "cluster.cancelling"),
+    ("cluster.child", "cluster.clearing", "cluster.cancelling", "cluster.arrays"),
     ("cluster.doubt", "cluster.offers"),
     ("cluster.worker",),
+    ("cluster.element",),
     ("cluster.launching",),
     ("cluster.launcher",),
     ("cluster.plan", "cluster.choosing", "cluster.trial", "cluster.verdicts"),
@@ -59,7 +60,7 @@ TIERS: tuple[tuple[str, ...], ...] = (
     ("cluster.watcher",),
     ("cluster.run",),
     ("cluster.pool",),
-    ("cluster.again",),
+    ("cluster.again", "cluster.packed"),
     ("registry",),
     ("api", "attaching", "looking", "examining"),
     ("",),  # the package itself

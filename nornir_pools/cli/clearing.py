@@ -11,7 +11,7 @@ import typer
 import nornir_pools as pools
 
 from .naming import Json
-from .output import LOST, USAGE, as_json, command, complain, fail, memory, say
+from .output import LOST, USAGE, as_json, command, complain, fail, memory, say, suggest
 
 __all__ = ["add_to", "seconds_of"]
 
@@ -54,6 +54,7 @@ def clean(
             say(f"{one.name}: {'would free' if dry_run else 'freed'} {memory(one.bytes)} in {one.files} files{kept}")
         if len(freed) != 1:
             say(f"in all: {memory(sum(one.bytes for one in freed))} in {len(freed)} runs")
+        suggest("the same without --dry-run, to remove that" if dry_run and freed else "nornir-pools status")
     for refusal in refused:
         complain(str(refusal))
     if refused:

@@ -62,6 +62,8 @@ def doctor(
     if not json:
         counts = [f"{verdicts.count(kind)} {kind}{'s' if verdicts.count(kind) > 1 else ''}" for kind in ("problem", "warning")]
         say(", ".join(count for count in counts if count[0] != "0") or "All is well.")
+        if "problem" not in verdicts:
+            say("next: nornir-pools run TASKFILE")
     if write:
         _write(findings)
     raise typer.Exit(FAILED if "problem" in verdicts else OK)

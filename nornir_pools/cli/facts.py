@@ -63,6 +63,10 @@ def state_of(view: RunView) -> str:
         return f"held by {info.holder}" + ("" if left else ", which has no task for it")
     if info.state == "closed":
         return "closed"
+    if view.array and left:
+        return f"run by the array {view.array}: {left} of its tasks are not over"
+    if view.array:
+        return f"all tasks of the array {view.array} are over"
     return f"left: its script has ended before {left} of its tasks" if left else "left by its script; all its tasks are done"
 
 
@@ -111,7 +115,7 @@ def brief(view: RunView) -> list[str]:
     counts = view.counts
     total, done = len(view.tasks), len(view.tasks) - len(view.unfinished)
     return [
-        view.info.state,
+        "array" if view.array and view.info.state == "left" else view.info.state,
         f"{done}/{total}",
         str(counts["failed"] or "-"),
         str(len(view.jobs) or "-"),

@@ -15,7 +15,7 @@ import nornir_pools as pools
 
 from .facts import brief, end_of, lost, next_steps, run_facts, state_of, task_facts, task_line, unknown, what
 from .naming import Json, Run
-from .output import LOST, age, as_json, command, complain, duration, fail, on_terminal, say, short, styled, table
+from .output import LOST, age, as_json, command, complain, duration, fail, on_terminal, say, short, styled, suggest, table
 
 if TYPE_CHECKING:
     from nornir_pools.cluster.views import RunView, TaskView
@@ -212,17 +212,28 @@ def logs(
             if one.state == "failed":
                 say(styled(f"==> {one.number} {one.name}: {task_line(one)} <==", "bold"))
                 say(one.output().rstrip("\n"))
+        for step in next_steps(view):
+            suggest(step)
         return
     if not task:
         fail("which task? Give its number or name, or --all-failed")
     one = view.task(task)
     if follow and not one.over:
-        _follow_log(view, one)
-        return
-    text = one.output()
-    sys.stdout.write(text)
-    if not text:
-        complain(_why_empty(one))
+        one = _follow_log(view, one)
+    else:
+        text = one.output()
+        sys.stdout.write(text)
+        if not text:
+            complain(_why_empty(one))
+    suggest(_after_log(view.info.name, one))
+
+
+def _after_log(run: str, task: TaskView) -> str:
+    if task.state == "failed":
+        return f"nornir-pools retry {run} --task {task.number}"
+    if task.state == "running":
+        return f"nornir-pools logs {run} {task.number} -f"
+    return f"nornir-pools why {run} {task.number}" if task.state == "waiting" else f"nornir-pools tasks {run}"
 
 
 def _why_empty(task: TaskView) -> str:
@@ -237,8 +248,11 @@ def _why_empty(task: TaskView) -> str:
     return f"task {task.number} has written nothing to its log"
 
 
-def _follow_log(view: RunView, task: TaskView) -> None:
-    """Print the log as it grows. It is kept open: when its run is closed, the logs of successes are removed."""
+def _follow_log(view: RunView, task: TaskView) -> TaskView:
+    """Print the log as it grows; returns the task as it has ended.
+
+    The log is kept open: when its run is closed, the logs of successes are removed.
+    """
     with contextlib.ExitStack() as stack:
         file: BinaryIO | None = None
         while True:
@@ -251,6 +265,6 @@ def _follow_log(view: RunView, task: TaskView) -> None:
                 sys.stdout.flush()
             if task.over:
                 say(f"[task {task.number} {task.state}]")
-                return
+                return task
             time.sleep(0.3)
             task = pools.look(view.info.path).task(task.number)

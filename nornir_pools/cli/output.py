@@ -16,7 +16,7 @@ import typer
 import nornir_pools as pools
 
 __all__ = ["FAILED", "LOST", "OK", "USAGE", "age", "as_json", "command", "complain", "duration", "fail", "on_terminal", "say"]
-__all__ += ["clock", "memory", "short", "styled", "table"]
+__all__ += ["clock", "memory", "short", "styled", "suggest", "table"]
 
 OK, FAILED, USAGE, LOST = 0, 1, 2, 3
 """Exit statuses: all is well, some tasks failed, wrong use, lost or out of reach."""
@@ -42,6 +42,12 @@ def say(text: str = "") -> None:
 def complain(text: str) -> None:
     """Write a line to stderr."""
     sys.stderr.write(f"nornir-pools: {text}\n")
+
+
+def suggest(text: str) -> None:
+    """Write what to type next to stderr: what stands on stdout is somebody else's text, or a program reads it."""
+    sys.stdout.flush()
+    sys.stderr.write(f"next: {text}\n")
 
 
 def fail(text: str, status: int = USAGE) -> NoReturn:

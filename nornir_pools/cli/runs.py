@@ -165,7 +165,8 @@ def finish(pool: ClusterPool, *, json: bool = False) -> int:
         as_json({**run_facts(view), "failed": [task_facts(task) for task in failed]})
         return end_of(view)
     took = max((task.finished or 0 for task in view.tasks), default=0) - view.info.started
-    say(f"{len(view.tasks)} tasks in {duration(took)}: {view.counts['succeeded']} succeeded, {len(failed)} failed")
+    count = len(view.tasks)
+    say(f"{count} task{'s' * (count > 1)} in {duration(took)}: {view.counts['succeeded']} succeeded, {len(failed)} failed")
     for task in failed[:_SHOWN]:
         say(f"  {styled(task.name, 'bold red')}: {task_line(task)}")
         say(f"      {short(what(task), 120)}")

@@ -68,7 +68,7 @@ def _is_of_popen(error: BaseException) -> bool:
 
 def _is_command(func: Callable[..., Any] | None) -> bool:
     command = sys.modules.get("nornir_pools.command")  # where there are no commands, it need not be imported
-    return command is not None and func is command.run_command
+    return command is not None and bool(command.is_command(func))
 
 
 def _text(error: BaseException) -> str:

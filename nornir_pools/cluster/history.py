@@ -9,6 +9,7 @@ from typing import Any
 
 from .. import errors
 from ..errors import PoolError
+from .names import log_name
 from .spool import Spool, task_attempt
 
 __all__ = ["History", "PastJob", "PastTask", "Sending", "error_of", "read_history", "told"]
@@ -169,13 +170,13 @@ def read_history(spool: Spool) -> History:
     return history
 
 
-def told(facts: dict[str, Any]) -> dict[str, Any]:
-    """What the journal is to tell of an outcome with these facts."""
+def told(facts: dict[str, Any], spool: Spool) -> dict[str, Any]:
+    """What the journal of that run is to tell of an outcome with these facts."""
     known = {name: facts[name] for name in _TOLD if name in facts}
     if "error" in known:
         known["error"] = known["error"][:_LONGEST_ERROR]
     if facts.get("log"):
-        known["log"] = facts["log"].rpartition("/")[2]
+        known["log"] = log_name(facts["log"], spool.path.name)
     return known
 
 

@@ -65,9 +65,10 @@ def command_facts(outcome: Outcome, func: Callable[..., Any] | None) -> dict[str
 
     What a failed command complained of goes into the job's log, too: its task is not all that somebody may look at.
     """
-    command = sys.modules.get("nornir_pools.command")
-    if command is None or func is not command.run_command:
+    command, tail = sys.modules.get("nornir_pools.command"), sys.modules.get("nornir_pools.tail")
+    if command is None or tail is None or not command.is_command(func):
         return {}
+    end = tail.take_end().rstrip()  # of a stderr that was to go into the log itself
     if outcome.error is None:
         status, _, stderr = outcome.value
     else:
@@ -78,7 +79,7 @@ def command_facts(outcome: Outcome, func: Callable[..., Any] | None) -> dict[str
     if text:
         with contextlib.suppress(OSError, ValueError):
             sys.stderr.write(text + "\n")
-    return {"status": status, "last": text.rpartition("\n")[2][:_LINE]}
+    return {"status": status, "last": (text or end).rpartition("\n")[2][:_LINE]}
 
 
 def has_failed(outcome: Outcome) -> bool:

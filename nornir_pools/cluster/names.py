@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["SHARD", "task_attempt", "task_name", "task_number"]
+__all__ = ["SHARD", "log_name", "task_attempt", "task_name", "task_number"]
 
 SHARD = 1000  # tasks: no folder may hold many more entries than that
 
@@ -20,3 +20,8 @@ def task_number(task: str) -> int:
 def task_attempt(task: str) -> int:
     """The try in a task's name: 0 for the first."""
     return int(task.split(".", 2)[1])
+
+
+def log_name(log: str, run: str) -> str:
+    """The name of a log in its run's folder, which another machine may see under another path; the path of any other log."""
+    return log.rpartition("/")[2] if log.rpartition("/")[0].endswith(f"/{run}/jobs") else log

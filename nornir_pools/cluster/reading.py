@@ -12,6 +12,7 @@ from typing import Any
 
 from .. import message
 from .history import History, PastJob, PastTask, read_history, told
+from .names import log_name
 from .places import find_run, look_at
 from .spool import HANDED_BACK, IN_DOUBT, Spool, task_number
 from .views import JobView, RunView, TaskView
@@ -50,7 +51,8 @@ def view_run(run: str | os.PathLike[str]) -> RunView:
     jobs = [] if history.closed else [_job(history, job) for job in history.jobs.values() if job.word != "left"]
     unanswered = [] if history.closed else [name for name, sending in history.sendings.items() if not sending.answered]
     processes = {job.id: (job.pid, job.born) for job in history.jobs.values() if job.pid and job.word != "left"}
-    return RunView(info, tuple(tasks), tuple(jobs), facts["executor"], facts["host"], tuple(unanswered), processes)
+    array = facts.get("array", "")
+    return RunView(info, tuple(tasks), tuple(jobs), facts["executor"], facts["host"], array, tuple(unanswered), processes)
 
 
 def _in_order(history: History) -> Iterable[PastTask]:
@@ -88,8 +90,8 @@ def _task(
         )
     if claim is not None:
         job = claim[0].rpartition("-r")[0]
-        log = f"{job}.log"
         there = history.jobs.get(job)
+        log = log_name(there.log, path.name) if there and there.log else f"{job}.log"
         return TaskView(
             state="running",
             job=job,
@@ -126,7 +128,7 @@ def _of_error(path: Path, entry: Mapping[str, Any]) -> dict[str, Any]:
         "error": entry["error"],
         "cause": entry["kind"],
         "job": parts.get("job_id", ""),
-        "log": str(path / "jobs" / log.rpartition("/")[2]) if log else "",
+        "log": str(path / "jobs" / log_name(log, path.name)) if log else "",
         "memory": parts.get("memory") or None,
     }
 
@@ -138,7 +140,7 @@ def _answer(spool: Spool, name: str) -> dict[str, Any] | None:
     with contextlib.suppress(OSError, ValueError):
         header = message.read_header(spool.read(f"inbox/{name}"))
         if "ok" in header:
-            return told(header)
+            return told(header, spool)
     return None
 
 

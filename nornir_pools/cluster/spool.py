@@ -34,7 +34,7 @@ from typing import Any
 from ..errors import SpoolError
 from ..message import Buffer
 from .folder import FULL
-from .names import SHARD, task_attempt, task_name, task_number
+from .names import SHARD, log_name, task_attempt, task_name, task_number
 from .packs import Packs
 
 __all__ = ["FORMAT", "HANDED_BACK", "IN_DOUBT", "Spool", "task_attempt", "task_name", "task_number"]
@@ -83,7 +83,7 @@ class Spool(Packs):
     def log_path_of(self, facts: dict[str, Any]) -> str:
         """Where this process finds the log that a worker has named; "" if it named none."""
         log = facts.get("log")
-        return self.log_path(log.rpartition("/")[2]) if log else ""
+        return self.log_path(log_name(log, self.path.name)) if log else ""  # (a path stays what it is)
 
     def publish(self, group: int, task: str, parts: Sequence[Buffer]) -> None:
         """Let workers of the group see a call. (A task is registered and journalled before it can be claimed.)"""

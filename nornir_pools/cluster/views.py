@@ -25,7 +25,7 @@ class TaskView:
     """One task of a run. Times are seconds since the epoch, None for what is not known (yet)."""
 
     number: int
-    """Counts the run's tasks from 1."""
+    """Counts the run's tasks from 1; in the run of an array over a list it is that of the line."""
     name: str
     state: str
     """"waiting", "running", "succeeded", "failed" or "cancelled". A command whose exit status is not 0 has failed."""
@@ -98,6 +98,8 @@ class RunView:
     """"slurm" or "local"."""
     host: str
     """The machine where its script was started."""
+    array: str = ""
+    """The id of the array that runs its tasks, if that was sent by hand (slurm/array.sbatch): then no process holds it."""
     unanswered: tuple[str, ...] = ()
     """Submissions of which it is not known whether jobs came of them, by their names."""
     _processes: Mapping[str, tuple[int, str]] = field(default_factory=dict, repr=False)
@@ -115,8 +117,8 @@ class RunView:
     def task(self, wanted: str | int) -> TaskView:
         """The task with that number, name, or unique beginning of a name. Raises RunNotFoundError that lists what is near."""
         word = str(wanted)
-        if word.isdigit() and 0 < int(word) <= len(self.tasks) and self.tasks[int(word) - 1].number == int(word):
-            return self.tasks[int(word) - 1]
+        if numbered := [task for task in self.tasks if word.isdigit() and task.number == int(word)]:
+            return numbered[0]
         exact = [task for task in self.tasks if task.name == word]
         found = exact or [task for task in self.tasks if task.name.startswith(word)]
         if len(found) == 1:

@@ -267,7 +267,7 @@ class Watcher:
         else:  # an earlier try, given up for dead, has made it after all
             self._spool.withdraw(entry.group.number, entry.file)
             self._spool.drop(entry.group.number, entry.file)
-        record = {"t": "done", "n": number, "outcome": name, **told(facts), **self._spool.keep(name, data)}
+        record = {"t": "done", "n": number, "outcome": name, **told(facts, self._spool), **self._spool.keep(name, data)}
         self._accepted[number] = outcome, record
         if entry.attempt and facts["ok"]:
             self._spool.drop_failed(number, entry.attempt)

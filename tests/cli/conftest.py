@@ -27,7 +27,7 @@ echo one
 
 echo "cannot read tile 2" >&2; exit 3
 echo 'three  and' && echo "four"
-python3 -c 'import sys; sys.exit("no such channel")'
+echo "no such channel" >&2; sleep 0.05; echo "what was printed comes last"; exit 1
 no_such_program five
 """
 

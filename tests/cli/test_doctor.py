@@ -75,7 +75,9 @@ def test_a_good_place_has_no_problem(cli: Cli) -> None:
 def test_it_is_told_line_by_line(cli: Cli) -> None:
     told = cli("doctor", "--import", "json")
     assert f"ok       imports here   json 0.0 s{os.linesep}" in told
-    assert told.splitlines()[-1] == "All is well." or told.splitlines()[-1].endswith(("1 warning", "warnings"))
+    verdict, advice = told.splitlines()[-2:]
+    assert verdict == "All is well." or verdict.endswith(("1 warning", "warnings"))
+    assert advice == "next: nornir-pools run TASKFILE"
 
 
 def test_on_a_terminal_lines_fit(tmp_path: Path) -> None:
@@ -84,7 +86,7 @@ def test_on_a_terminal_lines_fit(tmp_path: Path) -> None:
         assert terminal.end(40) == 0
         lines = re.sub(r"\x1b\[[0-9;]*[mK]", "", terminal.everything).replace("looking …\r", "").splitlines()
     assert "\x1b[32mok" in terminal.everything
-    assert lines[-1] == "All is well."
+    assert lines[-2] == "All is well."
     assert f"ok       run folder     {tmp_path / '.nornir_pools'}"[:70] in "\n".join(lines)
     assert max(len(line) for line in lines if "/" not in line) <= 80  # a path may be longer than a line
 

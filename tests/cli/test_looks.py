@@ -115,8 +115,9 @@ def test_the_tasks_of_a_closed_run_are_told(cli: Cli) -> None:
 
 def test_the_part_of_the_log_that_belongs_to_a_task(cli: Cli) -> None:
     cli.run_failing()
-    assert cli("logs", "last", "line 4") == "cannot read tile 2\n"
-    assert cli("logs", "last", "2") == "cannot read tile 2\n"
+    shown = f"cannot read tile 2\nnext: nornir-pools retry {pools.look().info.name} --task 2\n"
+    assert cli("logs", "last", "line 4") == shown
+    assert cli("logs", "last", "2") == shown
     told = cli("logs", "last", "--all-failed")
     assert re.findall(r"^==> (\d+) ", told, re.MULTILINE) == ["2", "4", "5"]
     assert "no such channel\n" in told

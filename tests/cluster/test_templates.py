@@ -125,12 +125,22 @@ def test_an_array_runs_each_line_and_retry_only_what_has_failed(slurm: Slurm) ->
         "FAILED 1",
         "FAILED 7",
     ]
+    view = pools.look("tasks")
+    assert (view.info.name, view.info.state, view.executor) == (f"tasks-{array}", "closed", "slurm")
+    assert [(task.number, task.state, task.status, task.job) for task in view.tasks] == [
+        (number, "failed" if status else "succeeded", status, f"{array}_{number}")
+        for number, status in ((1, 0), (4, 0), (5, 1), (6, 0), (7, 7))
+    ]
+    assert view.task("4").command == lines[3]
+    assert view.task("4").output() == "said\n"
+    assert view.task("4").options["cpus_per_task"] == 2
     Path("mended").touch()
     said = call(str(PLACE / "retry.sh"), "tasks.txt", *SMALL)
     assert said.startswith("lines 5,7\nSubmitted batch job ")
     wait_for_end(slurm)
     assert numbers("tasks.txt.done") == [1, 4, 5, 6]
     assert Path("out.6").read_text() == "six\n"
+    assert [(task.number, task.state) for task in pools.look("tasks").tasks] == [(5, "succeeded"), (7, "failed")]
     Path("tasks.txt.done/7").touch()
     assert call(str(PLACE / "retry.sh"), "tasks.txt") == "all lines of tasks.txt have succeeded\n"
 
@@ -165,8 +175,13 @@ def test_many_short_lines_in_one_job(slurm: Slurm) -> None:
     wait_for_end(slurm)
     assert numbers("tasks.txt.done") == [n for n in range(1, 41) if n != 13]
     assert Path("tasks.txt.logs/7").read_text() == "7\n"
-    assert Path("log").read_text() == "line 13 failed: see tasks.txt.logs/13\n"
+    assert Path("log").read_text() == "line 13 failed (exit status 1): see tasks.txt.logs/13\n"
     assert state(slurm, job).startswith("FAILED")
+    view = pools.look("tasks")
+    assert (view.info.state, view.counts["succeeded"]) == ("closed", 39)
+    assert [(task.name, task.status, task.output()) for task in view.tasks if task.state == "failed"] == [
+        ("line 13", 1, "13\n")
+    ]
 
 
 @lab_only
@@ -206,12 +221,38 @@ def test_one_gpu_for_each_line(slurm: Slurm) -> None:
     )
     if refused.returncode:
         assert "gres" in refused.stderr.lower()  # there is none here, which is all that is wrong
-    Path("tasks.txt").write_text("echo one > out.1\nexit 3\n")
+    Path("tasks.txt").write_text("echo one > out.1\ntest -e mended\n")
     array = submit("gpu.sbatch", "tasks.txt", options=("--array=1-2", "--gres=none", "--cpus-per-task=1"))
     wait_for_end(slurm)
     assert Path("out.1").read_text() == "one\n"
     assert numbers("tasks.txt.done") == [1]
     assert "GPU: none to be seen" in Path(f"gpu-{array}_2.log").read_text()
+    Path("mended").touch()
+    with pools.retry(f"tasks-{array}") as again:  # as of any run; what succeeds so leaves its mark, too
+        assert [task.name for task in again.tasks] == ["line 2"]
+    assert numbers("tasks.txt.done") == [1, 2]
+    assert call(str(PLACE / "retry.sh"), "tasks.txt") == "all lines of tasks.txt have succeeded\n"
+
+
+@lab_only
+def test_an_array_that_runs_is_seen_and_its_lines_are_cancelled_as_tasks(slurm: Slurm) -> None:
+    Path("tasks.txt").write_text("echo up; while [ ! -e go ]; do sleep 0.1; done\necho two > out.2\necho three > out.3\n")
+    array = submit("array.sbatch", "tasks.txt", options=("--array=1-3%1",))
+    until(lambda: any(task.output() for run in pools.runs() for task in pools.look(run.path).tasks), "it does not run", 40)
+    view = pools.look("tasks")
+    assert [(task.state, task.job) for task in view.tasks] == [("running", f"{array}_1"), ("waiting", ""), ("waiting", "")]
+    assert view.task(1).output() == "up\n"
+    assert view.live_jobs() == [f"{array}_{number}" for number in (1, 2, 3)]
+    why = call(sys.executable, "-m", "nornir_pools", "why", "tasks", "2")
+    assert "its array has a limit of jobs at once (JobArrayTaskLimit)" in why
+    assert f"run by the array {array}: 3 of its tasks" in call(sys.executable, "-m", "nornir_pools", "status", "tasks")
+    assert not pools.cancel("tasks", [2])
+    Path("go").touch()
+    wait_for_end(slurm)
+    assert not Path("out.2").exists()
+    assert "line 2" in Path(f"array-{array}_2.log").read_text()
+    assert [task.state for task in pools.look("tasks").tasks] == ["succeeded", "cancelled", "succeeded"]
+    assert pools.look("tasks").info.state == "closed"
 
 
 # --- single commands

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 import time
+from pathlib import Path
 
 import pytest
 
 from nornir_pools.cluster.measures import Meter, command_facts, has_failed
 from nornir_pools.command import run_command, take_peak
 from nornir_pools.outcome import Outcome, call
+from nornir_pools.tail import take_end
+
+from ..conftest import until
 
 LARGE = 150_000_000
 
@@ -67,3 +72,28 @@ def test_how_a_command_ended_is_told(capsys: pytest.CaptureFixture[str]) -> None
     assert command_facts(outcome, run_command) == {"status": 0}
     assert not has_failed(Outcome(facts={"status": 0}))
     assert command_facts(Outcome(value=(1, "", "")), len) == {}
+
+
+def test_the_last_line_of_a_stderr_that_goes_into_the_log_is_told_and_not_repeated(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with open(tmp_path / "log", "wb") as log:
+        command = "echo one >&2; sleep 0.05; echo two; exit 3"
+        outcome = call(run_command, (command,), {"stdout": log.fileno(), "stderr": log.fileno()})
+        assert command_facts(outcome, run_command) == {"status": 3, "last": "one"}
+        outcome = call(run_command, ("exit 4",), {"stdout": log.fileno(), "stderr": log.fileno()})
+        assert command_facts(outcome, run_command) == {"status": 4, "last": ""}
+    assert (tmp_path / "log").read_text() == "one\ntwo\n"
+    assert capsys.readouterr().err == ""
+
+
+def test_a_process_that_has_left_its_command_holds_nobody_up_and_can_go_on_to_write(tmp_path: Path) -> None:
+    with open(tmp_path / "log", "wb") as log:
+        command = "setsid sh -c 'while [ ! -e go ]; do sleep 0.02; done; echo late >&2' & sleep 0.1; echo early >&2"
+        begun = time.monotonic()
+        assert run_command(command, cwd=tmp_path, stderr=log.fileno()) == (0, "", "")
+        assert time.monotonic() - begun < 10
+        assert take_end() == "early\n"
+        (tmp_path / "go").touch()
+        until(lambda: (tmp_path / "log").read_text() == "early\nlate\n", "it is not copied")
+    until(lambda: not any("stderr" in thread.name for thread in threading.enumerate()), "a thread is left")
