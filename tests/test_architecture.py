@@ -62,6 +62,7 @@ TIERS: tuple[tuple[str, ...], ...] = (
     ("cluster.again",),
     ("registry",),
     ("api", "attaching", "looking", "examining"),
+    ("joblib",),
     ("",),  # the package itself
 )
 TOP = ("demo", "cli", "__main__")  # programs: above everything, in no order of their own
