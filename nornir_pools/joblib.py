@@ -133,7 +133,7 @@ class NornirBackend(AutoBatchingMixin, ParallelBackendBase):
         task = self._get_pool()._add(Task, _name_of(func), func, (), {}, may_block=False)
         self._tasks.add(task)
 
-        def done(task: Task) -> None:
+        def done(_: object) -> None:
             self._tasks.discard(task)
             if not task.cancelled():
                 task.exception()  # joblib raises the first, and drops the others on purpose

@@ -62,7 +62,10 @@ TIERS: tuple[tuple[str, ...], ...] = (
     ("cluster.again",),
     ("registry",),
     ("api", "attaching", "looking", "examining"),
-    ("joblib",),
+    ("joblib", "pretend", "pretend.store"),
+    ("pretend.tables", "pretend.node", "pretend.worker"),
+    ("pretend.commands",),
+    ("testing",),
     ("",),  # the package itself
 )
 TOP = ("demo", "cli", "__main__")  # programs: above everything, in no order of their own

@@ -99,11 +99,12 @@ def test_a_pool_that_was_closed_meanwhile_is_made_again() -> None:
 
 
 def test_wrong_options_are_said_at_once() -> None:
-    for options, words in [
+    wrong: list[tuple[dict[str, Any], str]] = [
         ({"kind": "clusters"}, "there are: cluster, processes"),
         ({"mem": 4}, "did you mean"),
         ({"pool": pools.GetSerialPool("p"), "mem_gb": 4}, "with pool="),
-    ]:
+    ]
+    for options, words in wrong:
         with pytest.raises(pools.OptionError, match=words):
             joblib.parallel_config(backend="nornir", **options)
     with joblib.parallel_config(backend="nornir"), pytest.raises(ValueError, match="n_jobs == 0"):
