@@ -16,8 +16,8 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ import pytest
 
 from . import registry
 from .api import GetClusterPool
-from .cluster import lag, launcher, launching, supply
+from .cluster import lag, launcher, launching, run, submissions, supply
 from .cluster.pool import ClusterPool
 from .options import RETRY_CAUSES
 from .pretend.commands import COMMANDS
@@ -62,6 +62,8 @@ class PretendJob:
     """SLURM's word, as in "RUNNING". Of a job that was lost it is what nobody is told."""
     node: str
     restarts: int
+    options: Mapping[str, str]
+    """What it asked for: sbatch's options under their long names, those in the script among them."""
 
 
 class PretendSlurm:
@@ -71,16 +73,11 @@ class PretendSlurm:
         self.folder = folder
         """Where all of it is: ``bin`` has the commands, ``runs`` the runs of its pools."""
         self._store = Store(str(folder / "state"))
-        self._ends = 0
+        self._count = 0
         for name in ("bin", *(f"state/{name}" for name in FOLDERS)):
             (folder / name).mkdir(parents=True)
         (folder / "slurm.conf").touch()  # a sign that there is a cluster
-        settings = {
-            "nodes": ["pretend1", "pretend2"],
-            "partition": "pretend",
-            "replace": [[launching.WORKER, launching.WORKER.replace("nornir_pools.cluster", "nornir_pools.pretend")]],
-        }
-        self._store.write("settings", settings)
+        self.set_nodes(["pretend1", "pretend2"])
         words = {"python": sys.executable, "root": launching.PACKAGE_ROOT, "folder": self._store.folder}
         for name in COMMANDS:
             file = folder / "bin" / name
@@ -90,6 +87,16 @@ class PretendSlurm:
     def pool(self, name: str = "pretend", num_threads: int = 2, **options: Any) -> ClusterPool:
         """`GetClusterPool` with at most two jobs at once. Pools that the code under test makes run here as well."""
         return GetClusterPool(name, num_threads, executor="slurm", **options)
+
+    def set_nodes(self, names: Sequence[str]) -> None:
+        """Have these nodes, for jobs that are sent from now on: jobs run on them in turn, but for those that they exclude."""
+        worker = [launching.WORKER, launching.WORKER.replace("nornir_pools.cluster", "nornir_pools.pretend")]
+        self._store.write("settings", {"nodes": list(names), "partition": "pretend", "replace": [worker]})
+
+    def refuse(self, words: str) -> None:
+        """Have the next call of sbatch fail with these words, such as "sbatch: error: QOSMaxSubmitJobPerUserLimit"."""
+        self._count += 1
+        self._store.write(f"refusals/{self._count:06d}", words)
 
     def end(
         self, how: str, *, task: str | None = None, times: int = 1, after: float | None = None, requeue: bool = False
@@ -105,9 +112,9 @@ class PretendSlurm:
             raise ValueError(f"how={how!r} is no end of a job; there are: {', '.join(_ENDS)}")
         state, number = _ENDS[how]
         for _ in range(times):
-            self._ends += 1
+            self._count += 1
             end = {"task": task, "state": state, "signal": int(number), "after": after, "requeue": requeue}
-            self._store.write(f"ends/{self._ends:06d}", end)
+            self._store.write(f"ends/{self._count:06d}", end)
 
     @property
     def ends_left(self) -> int:
@@ -116,9 +123,8 @@ class PretendSlurm:
 
     def jobs(self) -> list[PretendJob]:
         """All jobs that were ever sent, in that order."""
-        return [
-            PretendJob(job["id"], job["name"], job["state"], job["node"], job["restarts"]) for job in self._store.jobs()
-        ]
+        names = [field.name for field in fields(PretendJob)]
+        return [PretendJob(**{name: job[name] for name in names}) for job in self._store.jobs()]
 
     def close(self, seconds: float = 20.0) -> None:
         """End all jobs. Raises RuntimeError if one is not over after `seconds`."""
@@ -151,8 +157,10 @@ def pretend_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[P
     monkeypatch.setenv("PATH", f"{slurm.folder / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}")
     monkeypatch.setenv("SLURM_CONF", str(slurm.folder / "slurm.conf"))
     monkeypatch.setattr(launcher.SlurmLauncher, "poll_seconds", 0.2)
+    monkeypatch.setattr(run, "warn_if_local", lambda path: None)  # the nodes do see this machine's own folders
     monkeypatch.setattr(lag, "GRACE", 0.1)
     monkeypatch.setattr(supply, "UNSEEN", 0.5)
+    monkeypatch.setattr(submissions, "BETWEEN", 0.05)
     try:
         with _alone("slurm", slurm.folder, monkeypatch):
             yield slurm

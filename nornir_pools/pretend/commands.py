@@ -13,14 +13,15 @@ from typing import Any
 from .store import OVER, Store
 from .tables import NODES, QUEUE, columns_of, delimited, rows_of
 
-__all__ = ["COMMANDS", "main"]
+__all__ = ["COMMANDS", "RefusedError", "main", "read_options", "sacct", "sbatch", "scancel", "scontrol", "sinfo", "squeue"]
 
 # Of each command, the letters of its options and the names of what they stand for; "=": a value follows.
 _LETTERS = {
-    "sbatch": "J=job-name o=output e=error p=partition t=time x=exclude c=cpus-per-task a=array D=chdir w=nodelist d=dependency "
-    "A=account q=qos n=ntasks N=nodes C=constraint b=begin",
+    "sbatch": "J=job-name o=output e=error p=partition t=time x=exclude c=cpus-per-task a=array D=chdir w=nodelist "
+    "d=dependency A=account q=qos n=ntasks N=nodes C=constraint b=begin",
     "squeue": "h:noheader r:array o=format O=Format t=states u=user j=jobs n=name p=partition w=nodelist A=account",
-    "sacct": "n:noheader P:parsable2 p:parsable D:duplicates X:allocations j=jobs o=format u=user S=starttime E=endtime s=state",
+    "sacct": "n:noheader P:parsable2 p:parsable D:duplicates X:allocations j=jobs o=format u=user S=starttime "
+    "E=endtime s=state",
     "scancel": "t=states n=name u=user p=partition s=signal b:batch",
     "scontrol": "o:oneliner a:all",
     "sinfo": "h:noheader N:Node o=format O=Format p=partition t=states n=nodes",
@@ -81,6 +82,8 @@ def sbatch(store: Store, words: Sequence[str]) -> str:
     settings = store.read("settings")
     if "test-only" in options:
         return ""
+    if refusal := store.next_refusal():
+        raise RefusedError(refusal)
     number = store.new_number()
     for old, new in settings["replace"]:
         text = text.replace(old, new)
@@ -107,7 +110,13 @@ def _indices(text: str) -> list[int | None]:
 
 
 def _job(
-    options: dict[str, str], settings: dict[str, Any], array: int, place: int, index: int | None, name: str, arguments: list[str]
+    options: dict[str, str],
+    settings: dict[str, Any],
+    array: int,
+    place: int,
+    index: int | None,
+    name: str,
+    arguments: list[str],
 ) -> dict[str, Any]:
     number = array if not place else 1000 * array + place  # as on SLURM, an element has a number of its own as well
     log = options.get("output") or ("slurm-%j.out" if index is None else "slurm-%A_%a.out")
@@ -124,7 +133,7 @@ def _job(
         "reason": "None",
         "hidden": False,
         "submitted": time.time(),
-        "begin": 0.0,
+        "begin": _begin(options.get("begin", "")),
         "started": None,
         "ended": None,
         "end": None,
@@ -136,11 +145,18 @@ def _job(
         "node": "",
         "nodes": settings["nodes"],
         "exclude": options.get("exclude", "").split(","),
+        "options": options,
         "partition": options.get("partition") or settings["partition"],
         "cpus": int(options.get("cpus-per-task") or 1),
         "folder": os.path.abspath(options.get("chdir") or os.getcwd()),
         "log": re.sub(r"%(\w|%)", lambda match: str(marks.get(match[1], match[0])), log),
     }
+
+
+def _begin(text: str) -> float:
+    """When a job may start that is to begin at "now+1hour"; 0 for at once."""
+    match = re.fullmatch(r"now\+(\d+)(s|m|h|d|)\w*", text)
+    return time.time() + int(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]] if match else 0.0
 
 
 def _minutes(text: str) -> float | None:
@@ -213,7 +229,7 @@ def scancel(store: Store, words: Sequence[str]) -> str:
 
 def scontrol(store: Store, words: Sequence[str]) -> str:
     """Show the settings, or a job; start a job anew."""
-    options, rest = read_options("scontrol", words)
+    _, rest = read_options("scontrol", words)
     action, what, *names = [*rest, "", ""]
     if action == "ping":
         return "Slurmctld(primary) at pretend is UP"

@@ -7,7 +7,8 @@
     scripts/7       what the jobs of array 7 run
     requests/7_0.cancel   somebody wants that of a job
     dooms/7_0       how the job is to end, and when
-    ends/000001     an end that a test has asked for, and that has not come
+    ends/000001     an end that a test has asked for, and that has not come; so refusals/000001
+    settings        which nodes there are, and the like
     nodes/7         the process that runs the jobs of array 7, while it does
 
 (No module that takes long to load is used: each call of a command is a process that begins with this one.)
@@ -21,7 +22,7 @@ from typing import Any
 
 __all__ = ["FOLDERS", "OVER", "Store"]
 
-FOLDERS = ("jobs", "numbers", "scripts", "requests", "dooms", "ends", "nodes")
+FOLDERS = ("jobs", "numbers", "scripts", "requests", "dooms", "ends", "refusals", "nodes")
 OVER = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "OUT_OF_MEMORY", "PREEMPTED", "NODE_FAIL")
 
 Job = dict[str, Any]
@@ -84,6 +85,14 @@ class Store:
         found = [job for name in self.names("jobs") if (job := self.read(f"jobs/{name}"))]
         found.sort(key=lambda job: (job["array"], job["index"] or 0))
         return found if ids is None else [job for job in found if {job["id"], str(job["array"]), str(job["number"])} & {*ids}]
+
+    def next_refusal(self) -> str | None:
+        """Take the first of the refusals that were asked for."""
+        for name in self.names("refusals"):
+            text = self.read(f"refusals/{name}")
+            if text is not None and self.take(f"refusals/{name}"):
+                return str(text)
+        return None
 
     def next_end(self, task: str) -> dict[str, Any] | None:
         """Take the first of the ends that were asked for, for this task or for any."""

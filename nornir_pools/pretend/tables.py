@@ -147,7 +147,7 @@ def columns_of(options: dict[str, str], default: str, known: dict[str, Column]) 
 def delimited(options: dict[str, str], default: str) -> Callable[[Row], str]:
     """What makes a line of sacct's of a row."""
     names = [name.partition("%")[0].strip().lower() for name in options.get("format", default).split(",")]
-    columns = [ACCOUNTING.get(name, lambda job: "") for name in names]
+    columns: list[Column] = [ACCOUNTING.get(name, lambda job: "") for name in names]
     if "parsable2" in options or "parsable" in options:
         end = "|" if "parsable" in options else ""
         return lambda row: "|".join(str(column(row)) for column in columns) + end
