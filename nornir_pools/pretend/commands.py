@@ -173,9 +173,10 @@ def _minutes(text: str) -> float | None:
 
 def _start_node(store: Store, array: int) -> None:
     """Start the process that runs the jobs of an array, and that nobody waits for."""
+    store.write(f"nodes/{array}", True)  # before it can be over
     if os.fork() == 0:
         os.setsid()
-        if (pid := os.fork()) == 0:
+        if os.fork() == 0:
             nothing = os.open(os.devnull, os.O_RDWR)
             for number in range(3):  # or whoever reads what sbatch prints would wait for the jobs
                 os.dup2(nothing, number)
@@ -185,7 +186,6 @@ def _start_node(store: Store, array: int) -> None:
                 Node(store, array).run()
             finally:
                 os._exit(0)
-        store.write(f"nodes/{array}", pid)
         os._exit(0)
     os.wait()
 

@@ -9,7 +9,7 @@
     dooms/7_0       how the job is to end, and when
     ends/000001     an end that a test has asked for, and that has not come; so refusals/000001
     settings        which nodes there are, and the like
-    nodes/7         the process that runs the jobs of array 7, while it does
+    nodes/7         there is a process that runs the jobs of array 7
 
 (No module that takes long to load is used: each call of a command is a process that begins with this one.)
 """

