@@ -21,6 +21,13 @@ _T = TypeVar("_T", bound=Task)
 class Adding(futures.Executor):
     """What takes calls and commands. Everything ends in `_add`."""
 
+    num_threads: int
+
+    @property
+    def _max_workers(self) -> int:
+        """The standard library's name for `num_threads`, which dask goes by."""
+        return self.num_threads
+
     def _add(
         self,
         kind: type[_T],

@@ -63,6 +63,10 @@ TIERS: tuple[tuple[str, ...], ...] = (
     ("cluster.again", "cluster.packed"),
     ("registry",),
     ("api", "attaching", "looking", "examining"),
+    ("joblib", "pretend", "pretend.store"),
+    ("pretend.tables", "pretend.node", "pretend.worker"),
+    ("pretend.commands",),
+    ("testing",),
     ("",),  # the package itself
 )
 TOP = ("demo", "cli", "__main__")  # programs: above everything, in no order of their own

@@ -11,9 +11,11 @@ from typing import Protocol
 from ..options import Options
 from . import slurm
 
-__all__ = ["PACKAGE_ROOT", "Launcher", "python_command", "worker_command"]
+__all__ = ["PACKAGE_ROOT", "WORKER", "Launcher", "python_command", "worker_command"]
 
 PACKAGE_ROOT = str(Path(__file__).resolve().parents[2])
+WORKER = "from nornir_pools.cluster import worker; worker.main()"
+"""What Python does in a job."""
 
 
 class Launcher(Protocol):
@@ -66,10 +68,7 @@ def worker_command(run: Path, options: Options, group: int) -> str:
     """The shell command that starts a worker for a group of tasks."""
     # The folder of this package goes last on the path, where it serves only if the job's Python has it not installed, and
     # "" goes away: a file in the working folder must not stand in for a module of the standard library.
-    start = (
-        f"import sys; sys.path[:1] = []; sys.path.append({PACKAGE_ROOT!r}); "
-        "from nornir_pools.cluster import worker; worker.main()"
-    )
+    start = f"import sys; sys.path[:1] = []; sys.path.append({PACKAGE_ROOT!r}); {WORKER}"
     words = ["-u", "-c", start, str(run), "--group", str(group), "--idle", f"{options.idle:g}"]
     if options.strict:
         words.append("--one")

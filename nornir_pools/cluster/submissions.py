@@ -21,6 +21,8 @@ __all__ = ["Submissions"]
 
 logger = logging.getLogger("nornir_pools")
 
+BETWEEN = 1.0  # seconds from one submission for a group to the next, at least
+
 
 class Submissions:
     """The submissions of one run; the jobs they lead to come into `jobs`."""
@@ -66,7 +68,7 @@ class Submissions:
         # Journalled first: if this process dies before it has sbatch's answer, the jobs can be found by their name.
         self._spool.note(t="sending", name=name, group=group.number, count=count)
         group.launching = count
-        group.not_before = time.monotonic() + 1.0
+        group.not_before = time.monotonic() + BETWEEN
         avoid = self._endings.avoid(group)
 
         def order() -> Answer:

@@ -1,0 +1,170 @@
+"""What the commands of a pretend SLURM print: columns, asked for in the ways that SLURM's own commands take."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from .store import OVER
+
+__all__ = ["ACCOUNTING", "NODES", "QUEUE", "columns_of", "delimited", "rows_of"]
+
+Row = dict[str, Any]
+Column = Callable[[Row], object]
+
+
+def _time(seconds: float | None) -> str:
+    return "N/A" if seconds is None else time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(seconds))
+
+
+def _span(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    clock = f"{hours:02d}:{minutes:02d}:{rest:02d}" if hours or days else f"{minutes}:{rest:02d}"
+    return f"{days}-{clock}" if days else clock
+
+
+def _elapsed(job: Row) -> float:
+    return (job["ended"] or time.time()) - job["started"] if job["started"] else 0.0
+
+
+def _limit(job: Row) -> str:
+    return _span(60 * job["minutes"]) if job["minutes"] else "UNLIMITED"
+
+
+_SHORT = {"PENDING": "PD", "RUNNING": "R", "COMPLETED": "CD", "CANCELLED": "CA", "FAILED": "F", "TIMEOUT": "TO"}
+_SHORT |= {"OUT_OF_MEMORY": "OOM", "PREEMPTED": "PR", "NODE_FAIL": "NF"}
+
+# By the letter of --format, and by the name of --Format.
+QUEUE: dict[str, Column] = {
+    "i": lambda job: job["id"],
+    "jobarrayid": lambda job: job["id"],
+    "A": lambda job: job["number"],
+    "jobid": lambda job: job["number"],
+    "F": lambda job: job["array"],
+    "arrayjobid": lambda job: job["array"],
+    "K": lambda job: "N/A" if job["index"] is None else job["index"],
+    "arraytaskid": lambda job: "N/A" if job["index"] is None else job["index"],
+    "T": lambda job: job["state"],
+    "state": lambda job: job["state"],
+    "t": lambda job: _SHORT[job["state"]],
+    "statecompact": lambda job: _SHORT[job["state"]],
+    "r": lambda job: job["reason"],
+    "reason": lambda job: job["reason"],
+    "R": lambda job: f"({job['reason']})" if job["state"] == "PENDING" else job["node"],
+    "reasonlist": lambda job: f"({job['reason']})" if job["state"] == "PENDING" else job["node"],
+    "j": lambda job: job["name"],
+    "name": lambda job: job["name"],
+    "N": lambda job: job["node"],
+    "nodelist": lambda job: job["node"],
+    "S": lambda job: _time(job["started"]),
+    "starttime": lambda job: _time(job["started"]),
+    "e": lambda job: _time(job["ended"] or job["end"]),
+    "endtime": lambda job: _time(job["ended"] or job["end"]),
+    "V": lambda job: _time(job["submitted"]),
+    "submittime": lambda job: _time(job["submitted"]),
+    "M": lambda job: _span(_elapsed(job)),
+    "timeused": lambda job: _span(_elapsed(job)),
+    "l": _limit,
+    "timelimit": _limit,
+    "P": lambda job: job["partition"],
+    "partition": lambda job: job["partition"],
+    "u": lambda job: os.environ.get("USER", os.geteuid()),
+    "username": lambda job: os.environ.get("USER", os.geteuid()),
+    "U": lambda job: os.geteuid(),
+    "userid": lambda job: os.geteuid(),
+    "C": lambda job: job["cpus"],
+    "numcpus": lambda job: job["cpus"],
+    "D": lambda job: 1,
+    "numnodes": lambda job: 1,
+    "m": lambda job: job["asked"] or 0,
+    "minmemory": lambda job: job["asked"] or 0,
+}
+NODES: dict[str, Column] = {
+    "N": lambda node: node["name"],
+    "nodelist": lambda node: node["name"],
+    "T": lambda node: "idle",
+    "t": lambda node: "idle",
+    "statelong": lambda node: "idle",
+    "P": lambda node: f"{node['partition']}*",
+    "partition": lambda node: f"{node['partition']}*",
+    "R": lambda node: node["partition"],
+    "a": lambda node: "up",
+    "available": lambda node: "up",
+    "l": lambda node: "infinite",
+    "time": lambda node: "infinite",
+    "L": lambda node: "n/a",
+    "defaulttime": lambda node: "n/a",
+    "D": lambda node: node["count"],
+    "nodes": lambda node: node["count"],
+    "c": lambda node: os.cpu_count(),
+    "cpus": lambda node: os.cpu_count(),
+    "m": lambda node: 16000,
+    "memory": lambda node: 16000,
+}
+ACCOUNTING: dict[str, Column] = {
+    "jobid": lambda job: job["row"],
+    "jobname": lambda job: job["name"],
+    "state": lambda job: f"CANCELLED by {os.geteuid()}" if job["state"] == "CANCELLED" else job["state"],
+    "exitcode": lambda job: job["exit_code"],
+    "maxrss": lambda job: job["memory"] if "." in job["row"] else "",
+    "reqmem": lambda job: job["asked"] or "",
+    "nodelist": lambda job: job["node"] or "None assigned",
+    "partition": lambda job: job["partition"],
+    "start": lambda job: _time(job["started"]),
+    "end": lambda job: _time(job["ended"]),
+    "elapsed": lambda job: _span(_elapsed(job)),
+    "elapsedraw": lambda job: int(_elapsed(job)),
+    "alloccpus": lambda job: job["cpus"],
+}
+
+
+def columns_of(options: dict[str, str], default: str, known: dict[str, Column]) -> Callable[[Row], str]:
+    """What makes a line of a row, as --format ("%.18i|%T") or --Format ("JobID:20,State") say.
+
+    What is not known is printed as N/A.
+    """
+    if long := options.get("Format"):
+        fields = [name.partition(":")[::2] for name in long.split(",")]
+        widths = [(known.get(name.strip(".").lower()), int(re.sub(r"\D", "", width) or 20)) for name, width in fields]
+        return lambda row: "".join(f"{column(row) if column else 'N/A'}"[:width].ljust(width) for column, width in widths)
+
+    def line(row: Row) -> str:
+        def put(match: re.Match[str]) -> str:
+            right, width, letter = match.groups()
+            text = str(known[letter](row)) if letter in known else "N/A"
+            return (text.rjust if right else text.ljust)(int(width))[: int(width)] if width else text
+
+        return re.sub(r"%(\.?)(\d*)(\w)", put, options.get("format") or default)
+
+    return line
+
+
+def delimited(options: dict[str, str], default: str) -> Callable[[Row], str]:
+    """What makes a line of sacct's of a row."""
+    names = [name.partition("%")[0].strip().lower() for name in options.get("format", default).split(",")]
+    columns: list[Column] = [ACCOUNTING.get(name, lambda job: "") for name in names]
+    if "parsable2" in options or "parsable" in options:
+        end = "|" if "parsable" in options else ""
+        return lambda row: "|".join(str(column(row)) for column in columns) + end
+    return lambda row: " ".join(f"{column(row)}"[:12].rjust(12) for column in columns)
+
+
+def rows_of(jobs: Sequence[Row], options: dict[str, str]) -> list[Row]:
+    """The jobs that squeue, or scancel, is to tell of."""
+    states = options.get("states", "pending,running,completing").upper().split(",")
+    names = options["name"].split(",") if "name" in options else None
+    return [
+        job
+        for job in jobs
+        if not job["hidden"]
+        and ("ALL" in states or job["state"] in states or _SHORT[job["state"]] in states)
+        and (names is None or job["name"] in names)
+        and ("partition" not in options or job["partition"] in options["partition"].split(","))
+        and ("nodelist" not in options or job["node"] in options["nodelist"].split(","))
+        and not (job["state"] in OVER and time.time() - job["ended"] > 300)  # MinJobAge
+    ]
