@@ -56,7 +56,7 @@ class TaskMembers:
 
     @_Member
     def node(task: Any) -> str:  # noqa: N805
-        """The host that has run the task, once it is done; "" for one that ran in this process."""
+        """The host that has run the task, once it is done; "" if its pool does not say, for this machine."""
         return str(task.facts.get("host", ""))
 
     @_Member

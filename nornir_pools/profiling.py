@@ -21,12 +21,13 @@ from .here import PROFILES, here
 
 if TYPE_CHECKING:
     import cProfile
+    import pstats
 
 __all__ = ["call_profiled", "merge", "merge_profiles", "prepare"]
 
 _mine: Path | None = None  # the folder for the profiles of this script's workers, made by `prepare`,
 _mine_pid = 0  # in the process of this id
-_profile: tuple[int, cProfile.Profile] | None = None  # in a worker: with the process's id
+_total: tuple[int, pstats.Stats] | None = None  # in a worker: of all its tasks, with the process's id
 
 
 def prepare() -> None:
@@ -55,30 +56,36 @@ def _script() -> str:
 
 def call_profiled(func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
     """In a worker: call the function, and add to this process's profile what that takes."""
-    global _profile
     import cProfile
 
-    if _profile is None or _profile[0] != os.getpid():
-        _profile = os.getpid(), cProfile.Profile()
-    profile = _profile[1]
+    # One for each task: of functions that came by value, as those of the main script do, each task has its own, and in a
+    # profile one of them would take the place of the others.
+    profile = cProfile.Profile()
     try:
         profile.enable()
-    except ValueError:  # the task before, or this one's caller, uses a profiler of its own
+    except ValueError:  # the task before has left a profiler of its own running
         return func(*args, **kwargs)
     try:
         return func(*args, **kwargs)
     finally:
         profile.disable()
         with contextlib.suppress(OSError):  # a profile is not worth a task
-            _write(profile)
+            _add(profile)
 
 
-def _write(profile: cProfile.Profile) -> None:
+def _add(profile: cProfile.Profile) -> None:
+    global _total
     import platform
+    import pstats
 
+    stats = pstats.Stats(profile)
+    if _total is None or _total[0] != os.getpid():
+        _total = os.getpid(), stats
+    else:
+        _total[1].add(stats)
     path = Path(os.environ[PROFILES]) / f"{platform.node()}-{os.getpid()}.pstats"
     draft = path.with_suffix(".draft")
-    profile.dump_stats(draft)
+    _total[1].dump_stats(draft)
     draft.replace(path)
 
 
