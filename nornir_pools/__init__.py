@@ -194,7 +194,7 @@ __all__ = [
     "write_settings",
 ]
 
-_HOMES = ("api", "base", "errors", "task", "attaching", "looking", "findings", "examining", "upstream")
+_HOMES = ("api", "base", "errors", "task", "upstream", "attaching", "looking", "findings", "examining")
 
 if not TYPE_CHECKING:
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import sys
 import threading
 from collections.abc import Iterator
 from multiprocessing import spawn
@@ -11,8 +12,9 @@ from typing import Any
 
 __all__ = ["context", "without_main_script"]
 
-_START_METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-context: Any = multiprocessing.get_context(_START_METHOD)
+# (On macOS nothing may be forked that has used the system's libraries, and who knows what a fork server has.)
+_FORKSERVER = "forkserver" in multiprocessing.get_all_start_methods() and sys.platform != "darwin"
+context: Any = multiprocessing.get_context("forkserver" if _FORKSERVER else "spawn")
 """multiprocessing with the start method of our processes: never a bare fork, which copies locks that other threads hold."""
 
 _starting = threading.local()  # .ours is True while this thread starts a process of ours

@@ -51,9 +51,9 @@ def stop_servers() -> None:
     """
 
     def stop() -> None:
-        for module, name in (("forkserver", "_forkserver"), ("resource_tracker", "_resource_tracker")):
-            helper = getattr(sys.modules.get(f"multiprocessing.{module}"), name, None)
-            if helper is not None and hasattr(helper, "_stop"):
+        for module, pid in (("forkserver", "_forkserver_pid"), ("resource_tracker", "_pid")):
+            helper = getattr(sys.modules.get(f"multiprocessing.{module}"), f"_{module}", None)
+            if getattr(helper, pid, None) is not None and hasattr(helper, "_stop"):  # else it is the one of our parent
                 helper._stop()
 
     if not multiprocessing.active_children():
