@@ -52,7 +52,7 @@ def stop_servers() -> None:
 
     def stop() -> None:
         for module, pid in (("forkserver", "_forkserver_pid"), ("resource_tracker", "_pid")):
-            helper = getattr(sys.modules.get(f"multiprocessing.{module}"), f"_{module}", None)
+            helper: Any = getattr(sys.modules.get(f"multiprocessing.{module}"), f"_{module}", None)
             if getattr(helper, pid, None) is not None and hasattr(helper, "_stop"):  # else it is the one of our parent
                 helper._stop()
 

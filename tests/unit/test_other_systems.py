@@ -104,8 +104,8 @@ def test_a_cluster_pool_says_in_one_sentence_that_it_needs_linux(system: str) ->
     platform = {"windows": "win32", "macos": "darwin"}[system]
     assert done.status == 0, done.err
     assert set(done.out.splitlines()) == {
-        f"pool {name!r}: a cluster pool needs Linux, and this is {platform}: use GetLocalMachinePool, whose pools take the same "
-        'calls and commands, or executor="debug"'
+        f"pool {name!r}: a cluster pool needs Linux, and this is {platform}: use GetLocalMachinePool, whose pools take "
+        'the same calls and commands, or executor="debug"'
         for name in ("Global cluster pool", "c")
     }
     assert len(done.out.splitlines()) == 6
