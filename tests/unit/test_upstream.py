@@ -60,6 +60,14 @@ COMMAND = words(
 )
 
 
+LEFT_OUT = words(
+    """
+    threadpool processpool multiprocessthreadpool local_machine_pool serialpool parallelpythonpool ipool
+    num_workers maxtasksperchild authkey proc server groupname ppTask ECLIPSE NORNIR_LOG_ROOT PYTHONPATH
+    """
+)
+
+
 def test_the_module_has_every_name() -> None:
     assert not [name for name in MODULE if not hasattr(pools, name)]
     assert issubclass(pools.poolbase.LocalThreadPoolBase, pools.poolbase.PoolBase)
@@ -82,6 +90,14 @@ def test_pools_and_tasks_have_every_member(get: Any) -> None:
     assert command.completed.wait(20)
     assert (command.returned_value, command.error_message) == ((b"out\n", b"err\n"), "")
     assert not hasattr(task, "returncode")  # by which callers delete files
+
+
+def test_what_is_left_out_is_listed_where_users_look() -> None:
+    text = (Path(pools.__file__).parents[1] / "docs/howto/port-from-upstream.md").read_text(encoding="utf-8")
+    assert not [name for name in LEFT_OUT if f"{name}`" not in text and f"`{name}" not in text]
+    pool = pools.GetMultithreadingPool("p", 1)
+    with pool.lock:
+        assert not [name for name in LEFT_OUT if hasattr(pool.add_task("t", functions.add, 1), name)]
 
 
 def test_events_tell_the_end_of_a_task_and_of_a_pool() -> None:
