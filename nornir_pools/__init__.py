@@ -39,8 +39,10 @@ if TYPE_CHECKING:
         WaitOnProcessPools,
         WaitOnThreadPools,
         _pool_kind,
+        _remove_pool,
         as_completed,
         dictKnownPools,
+        get_or_create_shared_memory_manager,
         wait,
     )
     from .attaching import attach, runs
@@ -78,6 +80,26 @@ if TYPE_CHECKING:
     from .findings import Finding
     from .looking import cancel, clean, look, recorded_call, retry
     from .task import CommandTask, Task
+    from .upstream import (
+        GetAndCreateProfileDataFileName,
+        GetAndCreateProfileDataPath,
+        MergeProfilerStats,
+        PoolFactory,
+        _pprint,
+        _PrintError,
+        _PrintProgressUpdate,
+        _PrintWarning,
+        _sprint,
+        aggregate_profiler_data,
+        end_profiling,
+        init_pool_process,
+        invoke_with_profiler,
+        max_windows_threads,
+        profile_data_path,
+        profiler,
+        shared_lock,
+        start_profiling,
+    )
 
 __all__ = [
     "ApplyOSThreadLimit",
@@ -91,6 +113,8 @@ __all__ = [
     "CommandTask",
     "FastClosePools",
     "Finding",
+    "GetAndCreateProfileDataFileName",
+    "GetAndCreateProfileDataPath",
     "GetClusterPool",
     "GetGlobalClusterPool",
     "GetGlobalLocalMachinePool",
@@ -113,10 +137,12 @@ __all__ = [
     "JobOutOfMemoryError",
     "JobPreemptedError",
     "JobTimeoutError",
+    "MergeProfilerStats",
     "NodeFailedError",
     "OptionError",
     "PoolClosedError",
     "PoolError",
+    "PoolFactory",
     "PoolKind",
     "PoolKindError",
     "PythonMismatchError",
@@ -136,23 +162,39 @@ __all__ = [
     "WaitOnThreadPools",
     "WorkerDiedError",
     "WorkerOutOfMemoryError",
+    "_PrintError",
+    "_PrintProgressUpdate",
+    "_PrintWarning",
     "__version__",
     "_pool_kind",
+    "_pprint",
+    "_remove_pool",
+    "_sprint",
+    "aggregate_profiler_data",
     "as_completed",
     "attach",
     "cancel",
     "clean",
     "dictKnownPools",
+    "end_profiling",
     "examine",
+    "get_or_create_shared_memory_manager",
+    "init_pool_process",
+    "invoke_with_profiler",
     "look",
+    "max_windows_threads",
+    "profile_data_path",
+    "profiler",
     "recorded_call",
     "retry",
     "runs",
+    "shared_lock",
+    "start_profiling",
     "wait",
     "write_settings",
 ]
 
-_HOMES = ("api", "base", "errors", "task", "attaching", "looking", "findings", "examining")
+_HOMES = ("api", "base", "errors", "task", "upstream", "attaching", "looking", "findings", "examining")
 
 if not TYPE_CHECKING:
 

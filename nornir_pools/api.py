@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import as_completed, wait
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,8 @@ from .base import PoolBase, PoolKind
 from .base import PoolBase as IPool
 
 if TYPE_CHECKING:  # a getter imports what it makes: a script with threads needs neither multiprocessing nor the cluster
+    from multiprocessing.managers import SharedMemoryManager
+
     from .cluster.pool import ClusterPool
     from .local.commands import CommandPool
     from .local.machine import LocalMachinePool
@@ -45,8 +46,10 @@ __all__ = [
     "WaitOnProcessPools",
     "WaitOnThreadPools",
     "_pool_kind",
+    "_remove_pool",
     "as_completed",
     "dictKnownPools",
+    "get_or_create_shared_memory_manager",
     "wait",
 ]
 
@@ -165,44 +168,52 @@ def ApplyOSThreadLimit(num_threads: int | None) -> int | None:
 
 def WaitOnAllPools() -> None:
     """Block until the tasks of all pools are done."""
+    registry.diagnose("WaitOnAllPools")
     registry.wait_for(registry.pools_of())
 
 
 def WaitOnThreadPools() -> None:
     """Block until the tasks of the pools of kind THREAD are done."""
+    registry.diagnose("WaitOnThreadPools")
     registry.wait_for(registry.pools_of(PoolKind.THREAD))
 
 
 def WaitOnProcessPools() -> None:
     """Block until the tasks of the pools of kind PROCESS are done."""
+    registry.diagnose("WaitOnProcessPools")
     registry.wait_for(registry.pools_of(PoolKind.PROCESS))
 
 
 def CloseThreadPools(*, skip_wait: bool = False) -> None:
     """Close the pools of kind THREAD; shutting a pool down waits for its tasks in any case."""
+    registry.diagnose("CloseThreadPools")
     registry.close(registry.pools_of(PoolKind.THREAD))
 
 
 def CloseProcessPools() -> None:
     """Wait for the pools of kind PROCESS and close them, or keep them warm if NORNIR_KEEP_PROCESS_POOLS is set."""
+    registry.diagnose("CloseProcessPools")
     WaitOnProcessPools()
-    if os.environ.get("NORNIR_KEEP_PROCESS_POOLS", "").lower() not in ("1", "true", "yes", "on"):
+    if not settings.is_on("NORNIR_KEEP_PROCESS_POOLS"):
         registry.close(registry.pools_of(PoolKind.PROCESS))
 
 
 def ReleaseStagePools() -> None:
     """At the end of a stage: wait for all pools and close those of threads; processes and jobs stay warm."""
+    registry.diagnose("ReleaseStagePools")
     WaitOnAllPools()
     CloseThreadPools()
 
 
 def ClosePools() -> None:
     """Wait for all pools and close them. Can be called at any time and more than once; pools can be made again."""
+    registry.diagnose("ClosePools")
     registry.close(registry.pools_of())
 
 
 def FastClosePools() -> None:
     """Wait for all pools and close them without waiting for worker processes to end by themselves."""
+    registry.diagnose("FastClosePools")
     WaitOnAllPools()
     for pool in registry.pools_of(PoolKind.PROCESS):
         pool.terminate_workers()
@@ -212,6 +223,22 @@ def FastClosePools() -> None:
 def _limited(num_threads: int | None) -> int | None:
     """What a pool of worker processes gets: the number asked for, or of CPUs, within the limit on both."""
     return settings.limit_threads(settings.usable_cpus() if num_threads is None else num_threads)
+
+
+def get_or_create_shared_memory_manager(authkey: bytes | None = None) -> SharedMemoryManager:
+    """The manager of shared memory blocks of this script and its worker processes, with the key `authkey` if it is new.
+
+    It ends with the script, and its blocks with it. Tasks of a cluster pool cannot use it: blocks are memory of one machine.
+    """
+    from .shared_memory import get_or_create
+
+    return get_or_create(authkey)
+
+
+def _remove_pool(pool: PoolBase | str) -> None:
+    found = registry.known.get(pool) if isinstance(pool, str) else pool
+    if found is not None:
+        registry.forget(found)
 
 
 def _pool_kind(pool: object) -> PoolKind:

@@ -23,6 +23,7 @@ from .adding import Adding, PoolView
 from .errors import OptionError, PoolClosedError, PoolError
 from .here import here
 from .kinds import PoolKind
+from .members import PoolMembers
 from .outcome import Outcome
 from .progress import Watch
 from .settings import usable_cpus
@@ -45,7 +46,7 @@ def live_pools() -> list[PoolBase]:
     return [pool for pool in list(_live) if not pool._over]
 
 
-class PoolBase(Adding):
+class PoolBase(Adding, PoolMembers):
     """A pool: a `concurrent.futures.Executor` whose Futures have names.
 
     `num_threads` is the most tasks that run at once (None: as many as this process may use CPUs).
@@ -257,8 +258,7 @@ class PoolBase(Adding):
         """How many tasks are not done, waiting or running."""
         return len(self._unfinished)
 
-    active_tasks = num_active_tasks
-    ActiveTasks = num_active_tasks  # upstream's cluster pool has it under this name
+    active_tasks = ActiveTasks = num_active_tasks  # upstream's cluster pool has the latter
 
     @property
     def queued_tasks(self) -> int:

@@ -48,9 +48,9 @@ _ACCEPTED = frozenset(
     }
 )
 
-_groups: set[int] = set()  # the process groups of the commands that run now in this process
-_groups_lock = threading.Lock()  # guards _groups against a command that starts while all are being ended
-_ended = 0  # how often all commands were ended; guarded by _groups_lock
+_running: dict[int, subprocess.Popen[bytes]] = {}  # the commands that run now in this process, by their process group
+_running_lock = threading.Lock()  # guards _running against a command that starts while all are being ended
+_ended = 0  # how often all commands were ended; guarded by _running_lock
 _LONGEST_ARGUMENT = 100_000  # bytes
 _peak = 0  # bytes: see `take_peak`
 
@@ -131,11 +131,10 @@ def run_command(
 def end_commands() -> None:
     """Kill the process groups of all commands that run in this process now, or are just being started."""
     global _ended
-    with _groups_lock:
+    with _running_lock:
         _ended += 1
-        for group in _groups:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(group, signal.SIGKILL)
+        for process in _running.values():
+            _kill(process)
 
 
 def take_peak() -> int:
@@ -220,22 +219,30 @@ def _fill(file: int, data: bytes) -> None:
 
 
 def _start(command: Any, **options: Any) -> subprocess.Popen[bytes]:
-    if os.name != "posix":  # pragma: no cover - Windows has no process groups of this kind
-        return subprocess.Popen(command, **options)
     # A command that asks at the terminal must fail: in a group that is not the terminal's it would be stopped for ever, in a
     # session of its own there is no terminal. But to the system's scheduler (autogroup) each session is a group to be set up
     # and shared with, which is much of what a short command costs; so there is one only where there is a terminal.
     ended = _ended
-    if sys.version_info < (3, 11) or _has_terminal():
+    if os.name != "posix":  # pragma: no cover - Windows has no process groups of this kind
+        process = subprocess.Popen(command, **options)
+    elif sys.version_info < (3, 11) or _has_terminal():
         process = _Process(command, start_new_session=True, **options)
     else:
         process = _Process(command, process_group=0, **options)
-    with _groups_lock:
-        _groups.add(process.pid)
+    with _running_lock:
+        _running[process.pid] = process
         if _ended != ended:  # all commands were ended while this one was being started
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, signal.SIGKILL)
+            _kill(process)
     return process
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """Kill a command and whatever is in its group; on Windows, the command."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        if os.name == "posix":
+            os.killpg(process.pid, signal.SIGKILL)
+        else:  # pragma: no cover
+            process.kill()
 
 
 @functools.cache
@@ -250,15 +257,10 @@ def _has_terminal() -> bool:
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:
     """End the command and whatever it left in its group; then it is no longer ours to end."""
-    if os.name != "posix":  # pragma: no cover
-        process.kill()
-        process.wait()
-        return
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
+    _kill(process)
     process.wait()
-    with _groups_lock:
-        _groups.discard(process.pid)
+    with _running_lock:
+        _running.pop(process.pid, None)
 
 
 def _read(file: int, encoding: str, errors: str) -> str:
@@ -286,9 +288,9 @@ def _short(command: Any) -> str:
 
 def _after_fork() -> None:
     """The commands of the parent are not this process's to end."""
-    global _groups_lock
-    _groups_lock = threading.Lock()
-    _groups.clear()
+    global _running_lock
+    _running_lock = threading.Lock()
+    _running.clear()
 
 
 if hasattr(os, "register_at_fork"):

@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .base import PoolBase
 
-__all__ = ["end_pools", "end_programs", "here"]
+__all__ = ["MANAGER_ADDRESS", "MANAGER_KEY", "PROFILES", "end_pools", "end_programs", "here"]
+
+PROFILES = "NORNIR_PROFILE_PARTS"
+"""The environment variable that names the folder where a worker leaves its profile."""
+MANAGER_ADDRESS, MANAGER_KEY = "SHARED_MEMORY_SERVER_ADDRESS", "SHARED_MEMORY_AUTHKEY"
+"""Those by which worker processes find the manager of shared memory blocks, and prove that they may."""
 
 
 class _Here(threading.local):

@@ -10,13 +10,14 @@ from typing import Any
 from . import outcome as outcomes
 from .base import PoolBase, PoolKind, here
 from .cpus import thread_counts, usable_cpus
+from .members import ThreadPoolMembers
 from .outcome import Outcome
 from .task import Task
 
 __all__ = ["LocalThreadPoolBase", "PoolBase", "PoolKind"]
 
 
-class LocalThreadPoolBase(PoolBase):
+class LocalThreadPoolBase(PoolBase, ThreadPoolMembers):
     """A pool whose tasks are driven by threads of this process; a subclass says what a thread does with a task.
 
     A thread is added whenever there are more unfinished tasks than threads, up to `num_threads`, and then parks in the

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import atexit
 import functools
+import logging
 import os
 import sys
 import threading
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
+from . import profiling, settings
 from .base import PoolBase, PoolKind, live_pools
 from .errors import PoolKindError
 
-__all__ = ["abandon_all", "close", "get", "known", "pools_of", "wait_for"]
+__all__ = ["abandon_all", "close", "diagnose", "forget", "get", "hook_into_exit", "known", "pools_of", "wait_for"]
 
 _P = TypeVar("_P", bound=PoolBase)
+logger = logging.getLogger("nornir_pools")
 
 known: dict[str, PoolBase] = {}
 _lock = threading.RLock()  # guards known, so that two threads asking for one name get one pool
@@ -26,9 +29,10 @@ def get(name: str, kind: type[_P], make: Callable[[], _P]) -> _P:
     with _lock:
         pool = known.get(name)
         if pool is None or pool.closed:
-            _hook_into_exit()
+            hook_into_exit()
+            profiling.prepare()
             pool = known[name] = make()
-            pool._on_close = _forget
+            pool._on_close = forget
         if type(pool) is not kind:
             raise PoolKindError(
                 f"the name {name!r} belongs to a {type(pool).__name__}, and a {kind.__name__} was asked for; "
@@ -37,7 +41,7 @@ def get(name: str, kind: type[_P], make: Callable[[], _P]) -> _P:
         return pool
 
 
-def _forget(pool: PoolBase) -> None:
+def forget(pool: PoolBase) -> None:
     """Take the pool out, unless its name belongs to a newer one by now."""
     with _lock:
         if known.get(pool.name) is pool:
@@ -48,6 +52,14 @@ def pools_of(kind: PoolKind | None = None) -> list[PoolBase]:
     """The known pools, those of one kind or all, as they are at this moment."""
     with _lock:
         return [pool for pool in known.values() if kind is None or pool.kind is kind]
+
+
+def diagnose(event: str) -> None:
+    """With NORNIR_POOL_DIAG, log what is there when a lifecycle function is called."""
+    if settings.is_on("NORNIR_POOL_DIAG"):
+        gil = getattr(sys, "_is_gil_enabled", lambda: True)()
+        pools = [(pool.name, pool.kind.value, pool.num_active_tasks) for pool in pools_of()]
+        logger.info("%s: gil=%s, threads=%d, pools=%s", event, gil, threading.active_count(), pools)
 
 
 def wait_for(pools: Iterable[PoolBase]) -> None:
@@ -71,8 +83,8 @@ def abandon_all() -> None:
 
 
 @functools.cache
-def _hook_into_exit() -> None:
-    """Have pools waited for when the program ends.
+def hook_into_exit() -> None:
+    """Have pools waited for, and what belongs to them ended, when the program ends.
 
     Exit hooks run last in, first out. multiprocessing's waits for all its children, ours among them, so ours, which ends
     them, has to be registered after it.
@@ -92,6 +104,9 @@ def _at_exit() -> None:
         abandon_all()
         raise
     finally:
+        if memory := sys.modules.get(f"{__package__}.shared_memory"):
+            memory.stop()  # now that no task is left that may use it
+        profiling.merge()
         processes = sys.modules.get(f"{__package__}.local.processes")
         if processes is not None:
             processes.stop_servers()

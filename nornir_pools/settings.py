@@ -1,15 +1,18 @@
 """Settings: every environment variable and configuration file that the package reads, each read when it is used.
 
-====================== ==========================================================================================
-MAX_PYTHON_THREADS     most workers of a pool of this machine (`ApplyOSThreadLimit`)
-NORNIR_POOLS_*         a default for the option of that name, e.g. NORNIR_POOLS_EXECUTOR, NORNIR_POOLS_SLURM_PARTITION
-NORNIR_POOLS_PROGRESS  0: no progress bar while a terminal waits for a pool
-nornir_pools.toml      the same in the working folder, else in the user's configuration folder
-SCRATCH                where runs live if no folder is set
-SLURM_CPUS_PER_TASK    inside a job: how many CPUs it has; and SLURM_CPUS_ON_NODE
-OMP_NUM_THREADS        and its like for MKL, OpenBLAS, numexpr and ITK: where they are
-                       not set, a task in another process gets them, with the CPUs that are its own (`cpus.py`)
-====================== ==========================================================================================
+=======
+========================= ==========================================================================================
+MAX_PYTHON_THREADS        most workers of a pool of this machine (`ApplyOSThreadLimit`)
+NORNIR_KEEP_PROCESS_POOLS 1: `CloseProcessPools` waits for pools and leaves them open
+NORNIR_POOL_DIAG          1: a line in the log, at level INFO, for each call of a lifecycle function
+NORNIR_PROFILE            a folder: each worker process is profiled, and a job's too (`profiling.py`)
+NORNIR_POOLS_*            a default for the option of that name, e.g. NORNIR_POOLS_EXECUTOR, NORNIR_POOLS_SLURM_PARTITION
+NORNIR_POOLS_PROGRESS     0: no progress bar while a terminal waits for a pool
+nornir_pools.toml         the same in the working folder, else in the user's configuration folder
+SCRATCH                   where runs live if no folder is set
+SLURM_CPUS_PER_TASK       inside a job: how many CPUs it has; and SLURM_CPUS_ON_NODE
+OMP_NUM_THREADS           and its like for MKL, OpenBLAS, numexpr and ITK: where they are not set, a task in another process gets them, with the CPUs that are its own (`cpus.py`)
+========================= ==========================================================================================
 """
 
 from __future__ import annotations
@@ -24,11 +27,12 @@ from typing import Any
 from .cpus import usable_cpus
 from .errors import OptionError
 
-__all__ = ["environment_options", "file_options", "limit_threads", "usable_cpus", "wants_progress"]
+__all__ = ["environment_options", "file_options", "is_on", "limit_threads", "usable_cpus", "wants_progress"]
 
 PREFIX = "NORNIR_POOLS_"
 PROGRESS = "NORNIR_POOLS_PROGRESS"  # is no option of a pool
 FILE_NAME = "nornir_pools.toml"
+MOST_ON_WINDOWS = 1024  # workers of a pool
 
 
 def limit_threads(number: int | None) -> int | None:
@@ -42,9 +46,16 @@ def limit_threads(number: int | None) -> int | None:
             limit = 0
         if limit < 1:
             raise OptionError(f"the environment variable MAX_PYTHON_THREADS must be a whole number of at least 1, not {text!r}")
+    if os.name == "nt":  # pragma: no cover - Windows
+        limit = MOST_ON_WINDOWS if limit is None else min(limit, MOST_ON_WINDOWS)
     if number is None or limit is None:
         return number
     return min(number, limit)
+
+
+def is_on(name: str) -> bool:
+    """Whether a variable of the environment says yes."""
+    return os.environ.get(name, "").lower() in ("1", "true", "yes", "on")
 
 
 def environment_options() -> dict[str, tuple[Any, str]]:

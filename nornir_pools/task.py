@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import message
 from .errors import ArgumentError, CommandError, PoolError
+from .members import CommandMembers, TaskMembers
 from .outcome import Outcome
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from .base import PoolBase
 
-__all__ = ["CommandTask", "Task", "dump_call"]
+__all__ = ["CommandTask", "SerialTask", "Task", "TaskWithEvent", "dump_call"]
 
 # Until Python 3.10 the futures' TimeoutError was a class of its own: there, a wait that ran out is both.
 if sys.version_info >= (3, 11):
@@ -59,7 +60,7 @@ class _Condition:
             self._condition.notify_all()
 
 
-class Task(futures.Future[Any]):
+class Task(futures.Future[Any], TaskMembers):
     """One call given to a pool. Made by ``pool.add_task`` and ``pool.submit``, never directly.
 
     Everything of `concurrent.futures.Future` works (``as_completed``, ``wait``, ``add_done_callback``, ``cancel``,
@@ -77,12 +78,7 @@ class Task(futures.Future[Any]):
     _parts: Sequence[Any] = ()  # the call, pickled, while it waits to be sent to another process
 
     def __init__(
-        self,
-        pool: PoolBase,
-        name: str,
-        func: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
+        self, pool: PoolBase, name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
         # As futures.Future.__init__ does, which a test compares.
         self._condition: Any = _Condition()
@@ -251,7 +247,7 @@ def dump_call(task: Task, replace: Callable[[Any], Any] | None = None) -> list[m
     return parts
 
 
-class CommandTask(Task):
+class CommandTask(Task, CommandMembers):
     """A shell command given to a pool by ``add_process``. Its value is the command's stdout as text."""
 
     stdoutdata: str = ""
@@ -297,3 +293,6 @@ class CommandTask(Task):
             self._returncode = getattr(error, "returncode", None)
             self.stdoutdata = getattr(error, "stdout", None) or ""
             self.stderrdata = getattr(error, "stderr", None) or ""
+
+
+TaskWithEvent = SerialTask = Task  # upstream's names for tasks of some pools: here all have the same members

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, NoReturn
 from .. import message
 from .. import outcome as outcomes
 from ..errors import SpoolError
-from ..here import end_pools, here
+from ..here import PROFILES, end_pools, here
 from .context import Surroundings
 from .environment import is_environments
 from .folder import FULL, PASSING
@@ -200,6 +200,10 @@ class _Runner:
         func, args, kwargs = message.load(parts)
         self._func = func
         del parts
+        if PROFILES in os.environ:
+            from ..profiling import call_profiled
+
+            return call_profiled(func, *args, **kwargs)
         return func(*args, **kwargs)
 
     def _context(self, digest: str) -> dict[str, Any]:

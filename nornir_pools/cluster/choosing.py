@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import sys
 
 from ..errors import OptionError
 from . import slurm
@@ -18,6 +19,11 @@ def choose_executor(wanted: str, pool: str) -> str:
 
     Raises OptionError where what is wanted is not there.
     """
+    if wanted != "debug" and not sys.platform.startswith("linux"):
+        raise OptionError(
+            f"pool {pool!r}: a cluster pool needs Linux, and this is {sys.platform}: use GetLocalMachinePool, whose pools take "
+            'the same calls and commands, or executor="debug"'
+        )
     if wanted == "slurm" and shutil.which("sbatch") is None:
         raise OptionError(f'pool {pool!r}: executor="slurm", but sbatch is not on PATH; on a machine without SLURM use "local"')
     if wanted != "auto":

@@ -17,19 +17,22 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..cpus import thread_counts
+from ..here import MANAGER_ADDRESS, MANAGER_KEY
 
 __all__ = ["ContextReader", "Surroundings", "current_umask", "fingerprints", "for_submission"]
 
 # Variables that belong to a job and its node; inside a job they must not come from the script that submitted it.
 _OF_THE_JOB = ("SLURM_", "SLURMD_", "SBATCH_", "SRUN_", "PMI", "SUBMITIT_")
 _OF_THE_NODE = ("TMPDIR", "HOSTNAME", "_")
+# What holds for one machine, and is a secret: it must not be in a job's environment, where others may read it.
+_OF_THIS_MACHINE = (MANAGER_ADDRESS, MANAGER_KEY)
 _PYTHONS_OWN = frozenset(
     [*sysconfig.get_paths().values(), *(entry for entry in sys.path if entry.endswith((".zip", "lib-dynload")))]
 )
 
 
 def _is_jobs_own(name: str) -> bool:
-    return name.startswith(_OF_THE_JOB) or name in _OF_THE_NODE or name.endswith("_VISIBLE_DEVICES")
+    return name.startswith(_OF_THE_JOB) or name in (*_OF_THE_NODE, *_OF_THIS_MACHINE) or name.endswith("_VISIBLE_DEVICES")
 
 
 def for_submission(environment: Mapping[str, str]) -> dict[str, str]:
@@ -51,7 +54,7 @@ class ContextReader:
     """In the script: gives the context of this moment, as JSON; the same object as before if nothing has changed."""
 
     def __init__(self, base: Mapping[str, str]) -> None:
-        self.base = dict(base)
+        self.base = {name: value for name, value in base.items() if name not in _OF_THIS_MACHINE}
         self._last: tuple[Any, bytes] = (None, b"")
 
     def read(self) -> bytes:

@@ -10,18 +10,17 @@ when a worker has died tells which tasks it had not begun.
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
 import struct
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
-from multiprocessing import spawn
 from multiprocessing.connection import Connection
 from typing import Any
 
 from ..deaths import oom_kills
 from ..message import Buffer
+from ..starting import context, without_main_script
 from ..task import Task
 from . import process_worker
 from .memory import Part
@@ -30,37 +29,18 @@ from .pipe import Channel
 __all__ = ["GROUPS", "Companion"]
 
 GROUPS = os.name == "posix"  # elsewhere a pipe is not a file descriptor: one task at a time
-_START_METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-_context: Any = multiprocessing.get_context(_START_METHOD)
-_starting = threading.local()  # .worker is True while this thread starts a worker of ours
-
-
-def _preparation_data(name: str, _original: Any = spawn.get_preparation_data) -> dict[str, Any]:
-    """As multiprocessing's, but a worker of ours does not import the main script.
-
-    Functions of the main script travel by value, so the import would only cost time, and in a script without a
-    ``__main__`` guard it would run the script again in every worker.
-    """
-    data: dict[str, Any] = _original(name)
-    if getattr(_starting, "worker", False):
-        for key in ("init_main_from_path", "init_main_from_name"):
-            data.pop(key, None)
-    return data
-
-
-spawn.get_preparation_data = _preparation_data
 
 
 def _pipe_of_tickets() -> tuple[Connection | None, Connection | None]:
     """The end to read from and the end to write to."""
-    return _context.Pipe(duplex=False) if GROUPS else (None, None)
+    return context.Pipe(duplex=False) if GROUPS else (None, None)
 
 
 class Companion:
     """One worker process. All but `take_back` is called by the thread it belongs to."""
 
     def __init__(self, name: str, environment: dict[str, str]) -> None:
-        ours, theirs = _context.Pipe()
+        ours, theirs = context.Pipe()
         tickets, self._tickets = _pipe_of_tickets()
         self._channel = Channel(ours)
         self._unread = tickets  # this process's way of reading the tickets
@@ -69,14 +49,11 @@ class Companion:
         self._reaping = threading.Lock()  # guards the exit status, which multiprocessing can read from its pipe only once
         self._number = 0
         self.answered = 0
-        self.process = _context.Process(
+        self.process = context.Process(
             target=process_worker.work, args=(theirs, tickets, environment, os.getcwd()), name=name, daemon=False
         )
-        _starting.worker = True
-        try:
+        with without_main_script():
             self.process.start()
-        finally:
-            _starting.worker = False
         theirs.close()
         if tickets is not None:
             os.set_blocking(tickets.fileno(), False)  # shared with the worker, which waits until one can be read

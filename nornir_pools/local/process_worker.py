@@ -13,7 +13,7 @@ from typing import Any
 
 from .. import message
 from .. import outcome as outcomes
-from ..here import end_pools, end_programs
+from ..here import PROFILES, end_pools, end_programs
 from .memory import into_files, let_go
 from .pipe import Channel
 from .shared import trim
@@ -78,6 +78,10 @@ def _next_call(channel: Channel, tickets: Connection | None) -> tuple[tuple[str,
 def _load_and_call(parts: Sequence[message.Buffer]) -> Any:
     func, args, kwargs = message.load(parts)
     trim()
+    if PROFILES in os.environ:
+        from ..profiling import call_profiled
+
+        return call_profiled(func, *args, **kwargs)
     return func(*args, **kwargs)
 
 

@@ -12,6 +12,7 @@ was running; its thread starts another for the next one.
 from __future__ import annotations
 
 import contextlib
+import functools
 import multiprocessing
 import os
 import sys
@@ -26,6 +27,7 @@ from ..deaths import death_error
 from ..errors import PoolClosedError, WorkerDiedError
 from ..outcome import Outcome
 from ..poolbase import LocalThreadPoolBase
+from ..starting import context
 from ..task import CommandTask, Task
 from .companion import GROUPS, Companion
 from .memory import MemoryFile
@@ -51,9 +53,9 @@ def stop_servers() -> None:
     """
 
     def stop() -> None:
-        for module, name in (("forkserver", "_forkserver"), ("resource_tracker", "_resource_tracker")):
-            helper = getattr(sys.modules.get(f"multiprocessing.{module}"), name, None)
-            if helper is not None and hasattr(helper, "_stop"):
+        for module, pid in (("forkserver", "_forkserver_pid"), ("resource_tracker", "_pid")):
+            helper: Any = getattr(sys.modules.get(f"multiprocessing.{module}"), f"_{module}", None)
+            if getattr(helper, pid, None) is not None and hasattr(helper, "_stop"):  # else it is the one of our parent
                 helper._stop()
 
     if not multiprocessing.active_children():
@@ -73,6 +75,11 @@ class ProcessPool(LocalThreadPoolBase):
         self._companions: dict[int, Companion] = {}  # by thread id
         self._seconds = 1.0  # how long a task takes, by the last ones
         self._store = Store(self._name)
+
+    @functools.cached_property
+    def lock(self) -> Any:
+        """A lock that processes can be given when they are started. (Upstream's: the pool does without.)"""
+        return context.Lock()
 
     def _launch(self, task: Task) -> None:
         if not isinstance(task, CommandTask):
