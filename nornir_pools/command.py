@@ -10,12 +10,12 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from .errors import CommandError, CommandStartError
 
-__all__ = ["check_arguments", "end_commands", "environment", "run_command", "take_peak"]
+__all__ = ["check_arguments", "end_command", "end_commands", "environment", "run_command", "take_peak"]
 
 _ACCEPTED = frozenset(
     {
@@ -47,8 +47,9 @@ _ACCEPTED = frozenset(
     }
 )
 
-_groups: set[int] = set()  # the process groups of the commands that run now in this process
-_groups_lock = threading.Lock()  # guards _groups against a command that starts while all are being ended
+_groups: dict[int, int] = {}  # the process groups of the commands that run now in this process -> the thread that waits
+_groups_lock = threading.RLock()  # guards _groups against a command that starts while all are being ended; a signal's
+# handler may end them, and come while this thread has it
 _ended = 0  # how often all commands were ended; guarded by _groups_lock
 _LONGEST_ARGUMENT = 100_000  # bytes
 _peak = 0  # bytes: see `take_peak`
@@ -123,6 +124,19 @@ def run_command(
     if check and status:
         raise subprocess.CalledProcessError(status, command, out, err)
     return status, out, err
+
+
+def end_command(thread: int, runs: Callable[[], bool]) -> bool:
+    """Kill the process group of the command that this thread waits for; returns False if there is none.
+
+    `runs` tells whether the thread is still with what it is to be ended for: while it is, no other command of it begins.
+    """
+    with _groups_lock:
+        groups = [group for group, waiting in _groups.items() if waiting == thread] if runs() else []
+        for group in groups:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(group, signal.SIGKILL)
+    return bool(groups)
 
 
 def end_commands() -> None:
@@ -219,7 +233,7 @@ def _start(command: Any, **options: Any) -> subprocess.Popen[bytes]:
     else:
         process = _Process(command, process_group=0, **options)
     with _groups_lock:
-        _groups.add(process.pid)
+        _groups[process.pid] = threading.get_ident()
         if _ended != ended:  # all commands were ended while this one was being started
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -246,7 +260,7 @@ def _end_group(process: subprocess.Popen[bytes]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     with _groups_lock:
-        _groups.discard(process.pid)
+        _groups.pop(process.pid, None)
 
 
 def _read(file: int, encoding: str, errors: str) -> str:
@@ -275,7 +289,7 @@ def _short(command: Any) -> str:
 def _after_fork() -> None:
     """The commands of the parent are not this process's to end."""
     global _groups_lock
-    _groups_lock = threading.Lock()
+    _groups_lock = threading.RLock()
     _groups.clear()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import sys
+import logging
 import threading
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from . import message
+from .condition import Condition, NotDoneError
 from .errors import ArgumentError, CommandError, PoolError
 from .outcome import Outcome
 
@@ -23,40 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CommandTask", "Task", "dump_call"]
 
-# Until Python 3.10 the futures' TimeoutError was a class of its own: there, a wait that ran out is both.
-if sys.version_info >= (3, 11):
-    _NotDoneError = TimeoutError
-else:  # pragma: no cover
-
-    class _NotDoneError(TimeoutError, futures.TimeoutError):
-        pass
-
-
-class _Condition:
-    """As `threading.Condition`, but made in a third of the time: of most Futures only the last few are ever waited for."""
-
-    __slots__ = ("_condition", "_lock", "acquire", "release")
-
-    def __init__(self) -> None:
-        self._lock = lock = threading.RLock()
-        self.acquire = lock.acquire
-        self.release = lock.release
-        self._condition: threading.Condition | None = None  # once a thread waits; guarded by _lock
-
-    def __enter__(self) -> bool:
-        return self._lock.__enter__()
-
-    def __exit__(self, *error: Any) -> None:
-        self._lock.release()
-
-    def wait(self, timeout: float | None = None) -> bool:
-        if self._condition is None:
-            self._condition = threading.Condition(self._lock)
-        return self._condition.wait(timeout)
-
-    def notify_all(self) -> None:
-        if self._condition is not None:
-            self._condition.notify_all()
+_logger = logging.getLogger("concurrent.futures")  # which says so too of a callback that is added when all is over
 
 
 class Task(futures.Future[Any]):
@@ -75,6 +43,7 @@ class Task(futures.Future[Any]):
     _ids = itertools.count(1)
     _traceback: TracebackType | None = None
     _parts: Sequence[Any] = ()  # the call, pickled, while it waits to be sent to another process
+    _called_off = False  # what runs it is being ended for `PoolBase.cancel`: that is no failure
 
     def __init__(
         self,
@@ -85,7 +54,7 @@ class Task(futures.Future[Any]):
         kwargs: dict[str, Any],
     ) -> None:
         # As futures.Future.__init__ does, which a test compares.
-        self._condition: Any = _Condition()
+        self._condition: Any = Condition()
         self._state = "PENDING"
         self._result = None
         self._exception = None
@@ -103,7 +72,11 @@ class Task(futures.Future[Any]):
         self._pool = pool
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.task_id} {self.name!r} of pool {self._pool.name!r}: {self._state.lower()}>"
+        state = self._state.partition("_")[0].lower()
+        if state == "finished":
+            error = self._exception
+            state += f" returned {type(self._result).__name__}" if error is None else f" raised {type(error).__name__}"
+        return f"<{type(self).__name__} {self.task_id} {self.name!r} of pool {self._pool.name!r}: {state}>"
 
     @classmethod
     def generate_id(cls) -> int:
@@ -173,6 +146,11 @@ class Task(futures.Future[Any]):
             self._pool._was_asked(self)
         return self._exception
 
+    def _get_snapshot(self) -> Any:
+        """How newer versions of asyncio ask for all of it at once."""
+        self._pool._was_asked(self)
+        return super()._get_snapshot()  # type: ignore[misc]
+
     def _wait_until_done(self, timeout: float | None) -> None:
         self._pool._assist(self)
         try:
@@ -180,15 +158,22 @@ class Task(futures.Future[Any]):
         except futures.CancelledError:
             raise
         except futures.TimeoutError:
-            raise _NotDoneError(f"task {self.name!r} of pool {self._pool.name!r} is not done after {timeout} s") from None
+            raise NotDoneError(f"task {self.name!r} of pool {self._pool.name!r} is not done after {timeout} s") from None
         except KeyboardInterrupt:
             # It may have come when the Future's lock was just taken, or about to be given back: kept, nothing could end it.
             with contextlib.suppress(RuntimeError):
                 self._condition.release()
             raise
 
+    def running(self) -> bool:
+        """Whether the call is being executed (on a cluster: a job has taken it)."""
+        return super().running() or (self._state == "PENDING" and self._pool._has_begun(self))
+
     def cancel(self) -> bool:
-        """Take the task back if it has not started. Returns whether it is cancelled now."""
+        """Take the task back if it has not started. Returns whether it is cancelled now.
+
+        ``pool.cancel(task, running=True)`` also ends one that has.
+        """
         # Exactly one party completes a Future: whoever takes the waiting call from the pool, here or in a worker.
         if self._pool._withdraw(self):
             self._pool._finish(self, None)
@@ -210,6 +195,8 @@ class Task(futures.Future[Any]):
         """Give the Future its outcome (None: it was cancelled) and run its callbacks."""
         self.set_completion_time()
         if outcome is None:
+            if self._state == "RUNNING":  # it was ended; `futures.Future` can only cancel what has not begun
+                self._state = "PENDING"
             super().cancel()
         if outcome is None or self._state != "RUNNING":
             self.set_running_or_notify_cancel()
@@ -223,6 +210,19 @@ class Task(futures.Future[Any]):
             self._traceback = outcome.error.__traceback__
             self._note_error(outcome.error)
             self.set_exception(outcome.error)
+
+    def _invoke_callbacks(self) -> None:
+        # As `futures.Future` does; but there a callback that calls sys.exit ends the thread, which here is one of a pool, and
+        # keeps the callbacks after it from running.
+        for callback in self._done_callbacks:
+            try:
+                callback(self)
+            except Exception:
+                _logger.exception("exception calling callback for %r", self)
+            except BaseException:
+                if threading.current_thread() is threading.main_thread():
+                    raise
+                _logger.exception("exception calling callback for %r", self)
 
     def _value_of(self, value: Any) -> Any:
         return value
@@ -265,6 +265,11 @@ class CommandTask(Task):
         super().__init__(pool, name, func, args, kwargs)
         self.cmd = args[0]
         """The command as it was given."""
+        self._runner: int | None = None  # the thread that runs it
+
+    def _take_call(self) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
+        self._runner = threading.get_ident()
+        return super()._take_call()
 
     @property
     def returncode(self) -> int:

@@ -20,12 +20,12 @@ ROOT = PACKAGE.parent
 
 # A module imports only what stands in a line above its own. A new module needs a place here.
 TIERS: tuple[tuple[str, ...], ...] = (
-    ("_version", "errors", "here", "kinds", "cpus", "findings"),
+    ("_version", "errors", "here", "kinds", "cpus", "findings", "condition"),
     ("settings", "options", "message"),
     ("outcome",),
     ("task",),
-    ("command", "deaths", "tasks", "progress", "shared_memory"),
-    ("adding",),
+    ("command", "deaths", "mapping", "tasks", "progress", "shared_memory"),
+    ("adding", "appearance", "calling_off"),
     ("base",),
     ("poolbase",),
     ("local", "local.memory"),

@@ -107,7 +107,11 @@ def profile(options: argparse.Namespace) -> None:
     for part in profiling.measure_all(options.folder):
         result["parts"].append(part)
         print(f"\n{profiling.table(part)}", flush=True)
-    write("profile", {**harness.report("profile", result["question"], [], os.getloadavg(), options.folder), **result}, options.json)
+    write(
+        "profile",
+        {**harness.report("profile", result["question"], [], os.getloadavg(), options.folder), **result},
+        options.json,
+    )
 
 
 def write(name: str, result: dict[str, Any], folder: Path | None) -> None:

@@ -30,7 +30,7 @@ def test_task_tells_what_it_is() -> None:
     first, second = pool.add_task("first", functions.add, 1), pool.add_task("second", functions.add, 1)
     assert (first.name, second.task_id > first.task_id, type(first).generate_id() > second.task_id) == ("first", True, True)
     first.wait()
-    assert repr(first) == f"<Task {first.task_id} 'first' of pool 't': finished>"
+    assert repr(first) == f"<Task {first.task_id} 'first' of pool 't': finished returned int>"
     assert len({first, second, first}) == 2
 
 
