@@ -1,13 +1,17 @@
-"""What a task is waited for by, and what a wait raises that ran out."""
+"""Parts of a task as a Future: what it is waited for by, what a wait raises that ran out, how its callbacks are run."""
 
 from __future__ import annotations
 
+import logging
 import sys
 import threading
+from collections.abc import Callable, Sequence
 from concurrent import futures
 from typing import Any
 
-__all__ = ["Condition", "NotDoneError"]
+__all__ = ["Condition", "NotDoneError", "run_callbacks"]
+
+logger = logging.getLogger("concurrent.futures")  # as that of a callback that is added when all is over
 
 # Until Python 3.10 the futures' TimeoutError was a class of its own: there, a wait that ran out is both.
 if sys.version_info >= (3, 11):
@@ -43,3 +47,18 @@ class Condition:
     def notify_all(self) -> None:
         if self._condition is not None:
             self._condition.notify_all()
+
+
+def run_callbacks(future: Any, callbacks: Sequence[Callable[[Any], object]]) -> None:
+    """Run a Future's callbacks, in the order in which they were added; what one raises is logged.
+
+    In `futures.Future`, one that calls sys.exit keeps those after it from running and ends the thread, which here is one of
+    a pool.
+    """
+    for callback in callbacks:
+        try:
+            callback(future)
+        except BaseException as error:
+            if not isinstance(error, Exception) and threading.current_thread() is threading.main_thread():
+                raise
+            logger.exception("exception calling callback for %r", future)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import logging
 import threading
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -13,7 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from . import message
-from .condition import Condition, NotDoneError
+from .condition import Condition, NotDoneError, run_callbacks
 from .errors import ArgumentError, CommandError, PoolError
 from .outcome import Outcome
 
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
     from .base import PoolBase
 
 __all__ = ["CommandTask", "Task", "dump_call"]
-
-_logger = logging.getLogger("concurrent.futures")  # which says so too of a callback that is added when all is over
 
 
 class Task(futures.Future[Any]):
@@ -74,8 +71,8 @@ class Task(futures.Future[Any]):
     def __repr__(self) -> str:
         state = self._state.partition("_")[0].lower()
         if state == "finished":
-            error = self._exception
-            state += f" returned {type(self._result).__name__}" if error is None else f" raised {type(error).__name__}"
+            failed = self._exception is not None
+            state += f" raised {type(self._exception).__name__}" if failed else f" returned {type(self._result).__name__}"
         return f"<{type(self).__name__} {self.task_id} {self.name!r} of pool {self._pool.name!r}: {state}>"
 
     @classmethod
@@ -212,17 +209,7 @@ class Task(futures.Future[Any]):
             self.set_exception(outcome.error)
 
     def _invoke_callbacks(self) -> None:
-        # As `futures.Future` does; but there a callback that calls sys.exit ends the thread, which here is one of a pool, and
-        # keeps the callbacks after it from running.
-        for callback in self._done_callbacks:
-            try:
-                callback(self)
-            except Exception:
-                _logger.exception("exception calling callback for %r", self)
-            except BaseException:
-                if threading.current_thread() is threading.main_thread():
-                    raise
-                _logger.exception("exception calling callback for %r", self)
+        run_callbacks(self, self._done_callbacks)
 
     def _value_of(self, value: Any) -> Any:
         return value

@@ -39,8 +39,52 @@ def touch_and_wait(mark: str, path: str, value: Any = None) -> Any:
     return wait_for_file(path, value)
 
 
+def write_pid_and_wait(pid_file: str, path: str) -> None:
+    Path(f"{pid_file}.new").write_text(str(os.getpid()))
+    os.rename(f"{pid_file}.new", pid_file)
+    wait_for_file(path)
+
+
+def wait_and_fail(path: str) -> NoReturn:
+    wait_for_file(path)
+    raise PlainError(path)
+
+
+class Busy:
+    """Keeps the workers of a pool busy, until `end`. They are when this is made."""
+
+    def __init__(self, pool: Any, folder: Path, workers: int = 2) -> None:
+        self._go = folder / "go"
+        marks = [folder / f"busy-{number}" for number in range(workers)]
+        self.tasks = [pool.add_task("busy", touch_and_wait, str(mark), str(self._go)) for mark in marks]
+        for mark in marks:
+            wait_for_file(str(mark))
+
+    def end(self) -> None:
+        """Let the workers go on."""
+        self._go.touch()
+        for task in self.tasks:
+            if not task.cancelled():
+                task.wait(50)
+
+
 class PlainError(Exception):
     pass
+
+
+def make_plain_error(*_: object) -> PlainError:
+    """Something a weak reference can be made to."""
+    return PlainError()
+
+
+class FalseError(Exception):
+    def __bool__(self) -> bool:
+        return False
+
+
+class EmptyError(Exception):
+    def __len__(self) -> int:
+        return 0
 
 
 class OwnConstructorError(Exception):

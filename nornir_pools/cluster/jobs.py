@@ -64,6 +64,11 @@ class Job:
         return not self.left and not self.unneeded and self.interrupted_at is None and self.gone_since is None
 
     @property
+    def serves(self) -> bool:
+        """Whether its worker is up, and has not said that it ends."""
+        return self.up and not self.left and self.interrupted_at is None
+
+    @property
     def dying(self) -> bool:
         """Whether it has ended, perhaps in the middle of a task, and what becomes of that is not decided yet."""
         if self.called_off:  # what it ran is not wanted any more

@@ -272,8 +272,7 @@ class Supply:
         self.cancel([job.id for job in self.jobs.values() if not job.up and not job.left], pending_only=True)
         until = time.monotonic() + (0 if interrupted else STOPPING)
         while any(group.launching for group in self._ledger.groups) or (
-            time.monotonic() < until
-            and any(job.up and not job.left and job.interrupted_at is None for job in self.jobs.values())
+            time.monotonic() < until and any(job.serves for job in self.jobs.values())
         ):
             time.sleep(0.01)
             with contextlib.suppress(OSError):
