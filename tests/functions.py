@@ -111,6 +111,25 @@ class RefusesToBeSent:
         raise TypeError("refuses to be sent")
 
 
+class Harmful:
+    """Does something to the process that pickles it, or to the one that reads the pickle."""
+
+    def __init__(self, how: str, *, read: bool) -> None:
+        self.how = how
+        self.read = read
+
+    def __reduce__(self) -> Any:
+        return (harm, (self.how,)) if self.read else harm(self.how)
+
+
+def harm(how: str) -> Any:
+    return refuse() if how == "refuse" else exit_with(3) if how == "exit" else die(how)
+
+
+def harmful_result(how: str) -> Harmful:
+    return Harmful(how, read=False)
+
+
 class RefusesToBeRead:
     def __reduce__(self) -> Any:
         return refuse, ()

@@ -55,9 +55,11 @@ def test_a_task_that_is_over_tells_so_and_is_final(pool: PoolBase) -> None:
         assert (task.done(), task.running(), task.cancelled(), task.cancel()) == (True, False, False, False)
         assert not pool.cancel(task)
         assert not pool.cancel(task, running=True)
-    for again in (lambda: good.set_result(1), lambda: good.set_exception(ValueError()), lambda: bad.set_result(1)):
+    for task in (good, bad):
         with pytest.raises(futures.InvalidStateError, match=r"<Task \d+ "):
-            again()
+            task.set_result(1)
+        with pytest.raises(futures.InvalidStateError, match=r"<Task \d+ "):
+            task.set_exception(ValueError())
     assert repr(good).endswith(f"'add' of pool {pool.name!r}: finished returned int>")
     assert repr(bad).endswith(f"'fail' of pool {pool.name!r}: finished raised OSError>")
     assert good.result() == 42

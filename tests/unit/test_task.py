@@ -225,6 +225,17 @@ def test_task_can_be_awaited() -> None:
     assert asyncio.run(script()) == (3, 7)
 
 
+def test_asking_for_all_at_once_counts_as_asking(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(futures.Future, "_get_snapshot", lambda task: (task.done(), task._exception), raising=False)
+    pool = pools.GetThreadPool("t", 1)
+    task = pool.submit(functions.fail)
+    futures.wait([task])
+    done, error = task._get_snapshot()
+    assert (done, type(error)) == (True, ValueError)
+    pool.shutdown()
+    assert not caplog.records
+
+
 def test_cancelled_task_says_so_and_counts_as_completed() -> None:
     pool = pools.GetThreadPool("t", 1)
     pool.add_task("b", functions.wait_for_file, "go")
