@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent import futures
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -27,6 +27,7 @@ class Adding(futures.Executor):
     def _max_workers(self) -> int:
         """The standard library's name for `num_threads`, which dask goes by."""
         return self.num_threads
+    _sends_calls: bool  # of the pool
 
     def _add(
         self,
@@ -58,7 +59,40 @@ class Adding(futures.Executor):
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Task:
         """As ``concurrent.futures.Executor.submit``: `add_task` without a name that never blocks."""
-        return self._add(Task, getattr(fn, "__name__", "task"), fn, args, kwargs, may_block=False)
+        return self._add(Task, _name_of(fn), fn, args, kwargs, may_block=False)
+
+    def map(
+        self,
+        fn: Callable[..., Any],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        buffersize: int | None = None,
+    ) -> Iterator[Any]:
+        """As ``concurrent.futures.Executor.map``: an iterator over the values of the calls, in order.
+
+        All calls are added at once, and none blocks; with `buffersize` at most so many tasks are ahead of the iterator.
+        `chunksize` calls make one task, where tasks go to other processes: for many short calls; if one of them fails, so
+        does the task. Ending the iteration early, by an exception or ``close()``, cancels what has not started.
+
+        Iterating raises the exception of a call in its place, and TimeoutError if a value is not there `timeout` seconds
+        after this call.
+        """
+        from . import mapping
+
+        mapping.check_amounts(chunksize, buffersize)
+        calls: Iterable[tuple[Any, ...]] = zip(*iterables)  # noqa: B905 - as of map: until the shortest ends
+        several = chunksize > 1 and self._sends_calls
+        if several:
+            tasks = (
+                self._add(
+                    Task, f"{_name_of(fn)}[{first}:{first + len(chunk)}]", mapping.call_each, (fn, chunk), {}, may_block=False
+                )
+                for first, chunk in mapping.chunks(calls, chunksize)
+            )
+        else:
+            tasks = (self.submit(fn, *call) for call in calls)
+        return mapping.values(tasks, timeout, buffersize, several=several)
 
     def add_process(self, name: str, command: Any, /, **kwargs: Any) -> CommandTask:
         """Have a shell command run and return its task, whose value is the command's stdout and `returncode` its status.
@@ -101,6 +135,10 @@ class Adding(futures.Executor):
     def share(self, value: Any) -> Any:
         """What to pass to many tasks in place of `value`, so that it is sent once instead of with every task."""
         return value
+
+
+def _name_of(func: Callable[..., Any]) -> str:
+    return getattr(func, "__name__", "task")
 
 
 class PoolView(Adding):

@@ -20,7 +20,8 @@ from typing import Any, TypeVar
 
 from . import outcome as outcomes
 from .adding import Adding, PoolView
-from .errors import OptionError, PoolClosedError, PoolError
+from .appearance import Appearance
+from .errors import CommandError, OptionError, PoolClosedError, PoolError, WorkerDiedError
 from .here import here
 from .kinds import PoolKind
 from .members import PoolMembers
@@ -46,13 +47,14 @@ def live_pools() -> list[PoolBase]:
     return [pool for pool in list(_live) if not pool._over]
 
 
-class PoolBase(Adding, PoolMembers):
+class PoolBase(Appearance, Adding, PoolMembers):
     """A pool: a `concurrent.futures.Executor` whose Futures have names.
 
     `num_threads` is the most tasks that run at once (None: as many as this process may use CPUs).
     """
 
     kind = PoolKind.PROCESS
+    _sends_calls = False  # to other processes, so that it is worth while to send several at once
 
     def __init__(self, name: str = "", num_threads: int | None = None) -> None:
         self._name = str(name)
@@ -148,6 +150,35 @@ class PoolBase(Adding, PoolMembers):
         """Take a task that has not started out of the pool. Returns whether the caller owns its completion now."""
         return self._waiting.pop(task.task_id, None) is not None
 
+    def cancel(self, task: Task, *, running: bool = False) -> bool:
+        """Take a task of this pool back if it has not started, as ``task.cancel()``; returns whether it is cancelled now.
+
+        With `running`, also end it if it has started: a command with its process group, a call with the worker process or
+        job that runs it. Nothing else is lost by that: what else that worker had is run elsewhere. This blocks until the
+        task has ended, except in a done-callback of this pool. A call that runs in a thread of this program cannot be
+        ended: that is logged, and False returned. Raises PoolError if it is another pool's task.
+        """
+        if task._pool is not self:
+            raise PoolError(f"{task!r} is no task of pool {self._name!r}: cancel it through its own pool")
+        if not task.cancel() and running and not task.done():
+            from .calling_off import end_running  # a pool that ends nothing need not load it
+
+            end_running(self, task)
+        return task.cancelled()
+
+    def _end_running(self, task: Task) -> bool:
+        """End what runs a task that has begun; returns False if it cannot be found just now. Raises PoolError if it never can.
+
+        The task is completed as always, and is cancelled if its end was that of its process.
+        """
+        from .calling_off import end_here
+
+        return end_here(task)
+
+    def _has_begun(self, task: Task) -> bool:
+        """Whether a task that is not done, and whose Future does not say so, has started."""
+        return False
+
     def _assist(self, task: Task) -> None:
         """Called before a wait for `task`: a worker of this pool must not wait for what only it could run."""
 
@@ -155,8 +186,11 @@ class PoolBase(Adding, PoolMembers):
         """Complete the task's Future (None: it was cancelled). Called once, by the owner of the task."""
         self._finishing[task.task_id] = task
         self._unfinished.pop(task.task_id, None)
-        if outcome is not None and outcome.error is not None:
-            self._unasked.note(task.task_id, task.name, outcome.error)
+        if outcome is not None and (error := outcome.error) is not None:
+            if task._called_off and isinstance(error, (CommandError, WorkerDiedError)):
+                outcome = None  # it was ended because it is to be cancelled
+            else:
+                self._unasked.note(task.task_id, task.name, error)
         pools, callbacks = here.pools, here.callbacks
         here.pools, here.callbacks = pools | {self}, callbacks + 1  # the Future's callbacks run in here
         try:
@@ -236,50 +270,6 @@ class PoolBase(Adding, PoolMembers):
             self._changed.notify_all()  # who waits for room to add a task need not wait longer
         if self._on_close is not None:
             self._on_close(self)
-
-    # --- looking at a pool
-
-    @property
-    def name(self) -> str:
-        return self._name
-
-    @property
-    def closed(self) -> bool:
-        """Whether the pool was shut down."""
-        return self._closed
-
-    @property
-    def tasks(self) -> Tasks:
-        """The pool's tasks: sized, iterable, with ``qsize()``."""
-        return self._tasks
-
-    @property
-    def num_active_tasks(self) -> int:
-        """How many tasks are not done, waiting or running."""
-        return len(self._unfinished)
-
-    active_tasks = ActiveTasks = num_active_tasks  # upstream's cluster pool has the latter
-
-    @property
-    def queued_tasks(self) -> int:
-        """How many tasks have not started."""
-        return self._count_waiting()
-
-    @property
-    def logger(self) -> logging.Logger:
-        return logger
-
-    def __str__(self) -> str:
-        return f"Pool {self._name} with {self.num_active_tasks} active tasks"
-
-    def __repr__(self) -> str:
-        return (
-            f"<{type(self).__name__} {self._name!r}: {self.num_active_tasks} active tasks{', closed' if self._closed else ''}>"
-        )
-
-    def get_active_nodes(self) -> list[str]:
-        """The hosts the pool's tasks run on."""
-        return ["localhost"]
 
     def _after_fork(self) -> None:
         """In a forked child the pool's threads do not exist: start anew, and fail what only the parent can finish."""

@@ -10,13 +10,22 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from .errors import CommandError, CommandStartError
 from .tail import noting
 
-__all__ = ["CommandRunner", "check_arguments", "end_commands", "environment", "is_command", "run_command", "take_peak"]
+__all__ = [
+    "CommandRunner",
+    "check_arguments",
+    "end_command",
+    "end_commands",
+    "environment",
+    "is_command",
+    "run_command",
+    "take_peak",
+]
 
 _ACCEPTED = frozenset(
     {
@@ -48,8 +57,10 @@ _ACCEPTED = frozenset(
     }
 )
 
-_running: dict[int, subprocess.Popen[bytes]] = {}  # the commands that run now in this process, by their process group
-_running_lock = threading.Lock()  # guards _running against a command that starts while all are being ended
+_running: dict[int, tuple[subprocess.Popen[bytes], int]] = {}  # commands that run now in this process, by their process
+# group: each with the thread that waits for it
+_running_lock = threading.RLock()  # guards _running against a command that starts while all are being ended; a signal's
+# handler may end them, and come while this thread has it
 _ended = 0  # how often all commands were ended; guarded by _running_lock
 _LONGEST_ARGUMENT = 100_000  # bytes
 _peak = 0  # bytes: see `take_peak`
@@ -128,12 +139,24 @@ def run_command(
     return status, out, err
 
 
+def end_command(thread: int, runs: Callable[[], bool]) -> bool:
+    """Kill the process group of the command that this thread waits for; returns False if there is none.
+
+    `runs` tells whether the thread is still with what it is to be ended for: while it is, no other command of it begins.
+    """
+    with _running_lock:
+        commands = [process for process, waiting in _running.values() if waiting == thread] if runs() else []
+        for process in commands:
+            _kill(process)
+    return bool(commands)
+
+
 def end_commands() -> None:
     """Kill the process groups of all commands that run in this process now, or are just being started."""
     global _ended
     with _running_lock:
         _ended += 1
-        for process in _running.values():
+        for process, _ in _running.values():
             _kill(process)
 
 
@@ -230,7 +253,7 @@ def _start(command: Any, **options: Any) -> subprocess.Popen[bytes]:
     else:
         process = _Process(command, process_group=0, **options)
     with _running_lock:
-        _running[process.pid] = process
+        _running[process.pid] = process, threading.get_ident()
         if _ended != ended:  # all commands were ended while this one was being started
             _kill(process)
     return process
@@ -289,7 +312,7 @@ def _short(command: Any) -> str:
 def _after_fork() -> None:
     """The commands of the parent are not this process's to end."""
     global _running_lock
-    _running_lock = threading.Lock()
+    _running_lock = threading.RLock()
     _running.clear()
 
 

@@ -5,14 +5,17 @@ A process that runs tasks loads little of this package; what it never loaded it 
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import threading
+from types import FrameType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .base import PoolBase
 
-__all__ = ["MANAGER_ADDRESS", "MANAGER_KEY", "PROFILES", "end_pools", "end_programs", "here"]
+__all__ = ["MANAGER_ADDRESS", "MANAGER_KEY", "PROFILES", "end_at_once", "end_pools", "end_programs", "here"]
 
 PROFILES = "NORNIR_PROFILE_PARTS"
 """The environment variable that names the folder where a worker leaves its profile."""
@@ -40,3 +43,10 @@ def end_programs() -> None:
     """End the commands that this process runs."""
     if command := sys.modules.get("nornir_pools.command"):
         command.end_commands()
+
+
+def end_at_once(number: int, frame: FrameType | None) -> None:
+    """The handler of SIGTERM in a process that runs tasks: the commands of a task are in groups of their own, and end too."""
+    end_programs()
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)

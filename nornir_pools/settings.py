@@ -1,6 +1,5 @@
 """Settings: every environment variable and configuration file that the package reads, each read when it is used.
 
-=======
 ========================= ==========================================================================================
 MAX_PYTHON_THREADS        most workers of a pool of this machine (`ApplyOSThreadLimit`)
 NORNIR_KEEP_PROCESS_POOLS 1: `CloseProcessPools` waits for pools and leaves them open
@@ -11,7 +10,8 @@ NORNIR_POOLS_PROGRESS     0: no progress bar while a terminal waits for a pool
 nornir_pools.toml         the same in the working folder, else in the user's configuration folder
 SCRATCH                   where runs live if no folder is set
 SLURM_CPUS_PER_TASK       inside a job: how many CPUs it has; and SLURM_CPUS_ON_NODE
-OMP_NUM_THREADS           and its like for MKL, OpenBLAS, numexpr and ITK: where they are not set, a task in another process gets them, with the CPUs that are its own (`cpus.py`)
+OMP_NUM_THREADS           and its like for MKL, OpenBLAS, numexpr and ITK: where they are not set, a task in another
+                          process gets them, with the CPUs that are its own (`cpus.py`)
 ========================= ==========================================================================================
 """
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -13,6 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from . import message
+from .condition import Condition, NotDoneError, run_callbacks
 from .errors import ArgumentError, CommandError, PoolError
 from .members import CommandMembers, TaskMembers
 from .outcome import Outcome
@@ -23,41 +23,6 @@ if TYPE_CHECKING:
     from .base import PoolBase
 
 __all__ = ["CommandTask", "SerialTask", "Task", "TaskWithEvent", "dump_call"]
-
-# Until Python 3.10 the futures' TimeoutError was a class of its own: there, a wait that ran out is both.
-if sys.version_info >= (3, 11):
-    _NotDoneError = TimeoutError
-else:  # pragma: no cover
-
-    class _NotDoneError(TimeoutError, futures.TimeoutError):
-        pass
-
-
-class _Condition:
-    """As `threading.Condition`, but made in a third of the time: of most Futures only the last few are ever waited for."""
-
-    __slots__ = ("_condition", "_lock", "acquire", "release")
-
-    def __init__(self) -> None:
-        self._lock = lock = threading.RLock()
-        self.acquire = lock.acquire
-        self.release = lock.release
-        self._condition: threading.Condition | None = None  # once a thread waits; guarded by _lock
-
-    def __enter__(self) -> bool:
-        return self._lock.__enter__()
-
-    def __exit__(self, *error: Any) -> None:
-        self._lock.release()
-
-    def wait(self, timeout: float | None = None) -> bool:
-        if self._condition is None:
-            self._condition = threading.Condition(self._lock)
-        return self._condition.wait(timeout)
-
-    def notify_all(self) -> None:
-        if self._condition is not None:
-            self._condition.notify_all()
 
 
 class Task(futures.Future[Any], TaskMembers):
@@ -76,12 +41,13 @@ class Task(futures.Future[Any], TaskMembers):
     _ids = itertools.count(1)
     _traceback: TracebackType | None = None
     _parts: Sequence[Any] = ()  # the call, pickled, while it waits to be sent to another process
+    _called_off = False  # what runs it is being ended for `PoolBase.cancel`: that is no failure
 
     def __init__(
         self, pool: PoolBase, name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
         # As futures.Future.__init__ does, which a test compares.
-        self._condition: Any = _Condition()
+        self._condition: Any = Condition()
         self._state = "PENDING"
         self._result = None
         self._exception = None
@@ -99,7 +65,11 @@ class Task(futures.Future[Any], TaskMembers):
         self._pool = pool
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.task_id} {self.name!r} of pool {self._pool.name!r}: {self._state.lower()}>"
+        state = self._state.partition("_")[0].lower()
+        if state == "finished":
+            failed = self._exception is not None
+            state += f" raised {type(self._exception).__name__}" if failed else f" returned {type(self._result).__name__}"
+        return f"<{type(self).__name__} {self.task_id} {self.name!r} of pool {self._pool.name!r}: {state}>"
 
     @classmethod
     def generate_id(cls) -> int:
@@ -169,6 +139,11 @@ class Task(futures.Future[Any], TaskMembers):
             self._pool._was_asked(self)
         return self._exception
 
+    def _get_snapshot(self) -> Any:
+        """How newer versions of asyncio ask for all of it at once."""
+        self._pool._was_asked(self)
+        return super()._get_snapshot()  # type: ignore[misc]
+
     def _wait_until_done(self, timeout: float | None) -> None:
         self._pool._assist(self)
         try:
@@ -176,15 +151,22 @@ class Task(futures.Future[Any], TaskMembers):
         except futures.CancelledError:
             raise
         except futures.TimeoutError:
-            raise _NotDoneError(f"task {self.name!r} of pool {self._pool.name!r} is not done after {timeout} s") from None
+            raise NotDoneError(f"task {self.name!r} of pool {self._pool.name!r} is not done after {timeout} s") from None
         except KeyboardInterrupt:
             # It may have come when the Future's lock was just taken, or about to be given back: kept, nothing could end it.
             with contextlib.suppress(RuntimeError):
                 self._condition.release()
             raise
 
+    def running(self) -> bool:
+        """Whether the call is being executed (on a cluster: a job has taken it)."""
+        return super().running() or (self._state == "PENDING" and self._pool._has_begun(self))
+
     def cancel(self) -> bool:
-        """Take the task back if it has not started. Returns whether it is cancelled now."""
+        """Take the task back if it has not started. Returns whether it is cancelled now.
+
+        ``pool.cancel(task, running=True)`` also ends one that has.
+        """
         # Exactly one party completes a Future: whoever takes the waiting call from the pool, here or in a worker.
         if self._pool._withdraw(self):
             self._pool._finish(self, None)
@@ -206,6 +188,8 @@ class Task(futures.Future[Any], TaskMembers):
         """Give the Future its outcome (None: it was cancelled) and run its callbacks."""
         self.set_completion_time()
         if outcome is None:
+            if self._state == "RUNNING":  # it was ended; `futures.Future` can only cancel what has not begun
+                self._state = "PENDING"
             super().cancel()
         if outcome is None or self._state != "RUNNING":
             self.set_running_or_notify_cancel()
@@ -219,6 +203,9 @@ class Task(futures.Future[Any], TaskMembers):
             self._traceback = outcome.error.__traceback__
             self._note_error(outcome.error)
             self.set_exception(outcome.error)
+
+    def _invoke_callbacks(self) -> None:
+        run_callbacks(self, self._done_callbacks)
 
     def _value_of(self, value: Any) -> Any:
         return value
@@ -261,6 +248,11 @@ class CommandTask(Task, CommandMembers):
         super().__init__(pool, name, func, args, kwargs)
         self.cmd = args[0]
         """The command as it was given."""
+        self._runner: int | None = None  # the thread that runs it
+
+    def _take_call(self) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
+        self._runner = threading.get_ident()
+        return super()._take_call()
 
     @property
     def returncode(self) -> int:

@@ -39,8 +39,52 @@ def touch_and_wait(mark: str, path: str, value: Any = None) -> Any:
     return wait_for_file(path, value)
 
 
+def write_pid_and_wait(pid_file: str, path: str) -> None:
+    Path(f"{pid_file}.new").write_text(str(os.getpid()))
+    os.rename(f"{pid_file}.new", pid_file)
+    wait_for_file(path)
+
+
+def wait_and_fail(path: str) -> NoReturn:
+    wait_for_file(path)
+    raise PlainError(path)
+
+
+class Busy:
+    """Keeps the workers of a pool busy, until `end`. They are when this is made."""
+
+    def __init__(self, pool: Any, folder: Path, workers: int = 2) -> None:
+        self._go = folder / "go"
+        marks = [folder / f"busy-{number}" for number in range(workers)]
+        self.tasks = [pool.add_task("busy", touch_and_wait, str(mark), str(self._go)) for mark in marks]
+        for mark in marks:
+            wait_for_file(str(mark))
+
+    def end(self) -> None:
+        """Let the workers go on."""
+        self._go.touch()
+        for task in self.tasks:
+            if not task.cancelled():
+                task.wait(50)
+
+
 class PlainError(Exception):
     pass
+
+
+def make_plain_error(*_: object) -> PlainError:
+    """Something a weak reference can be made to."""
+    return PlainError()
+
+
+class FalseError(Exception):
+    def __bool__(self) -> bool:
+        return False
+
+
+class EmptyError(Exception):
+    def __len__(self) -> int:
+        return 0
 
 
 class OwnConstructorError(Exception):
@@ -65,6 +109,25 @@ class NoTextError(Exception):
 class RefusesToBeSent:
     def __reduce__(self) -> NoReturn:
         raise TypeError("refuses to be sent")
+
+
+class Harmful:
+    """Does something to the process that pickles it, or to the one that reads the pickle."""
+
+    def __init__(self, how: str, *, read: bool) -> None:
+        self.how = how
+        self.read = read
+
+    def __reduce__(self) -> Any:
+        return (harm, (self.how,)) if self.read else harm(self.how)
+
+
+def harm(how: str) -> Any:
+    return refuse() if how == "refuse" else exit_with(3) if how == "exit" else die(how)
+
+
+def harmful_result(how: str) -> Harmful:
+    return Harmful(how, read=False)
 
 
 class RefusesToBeRead:

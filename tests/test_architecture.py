@@ -20,12 +20,12 @@ ROOT = PACKAGE.parent
 
 # A module imports only what stands in a line above its own. A new module needs a place here.
 TIERS: tuple[tuple[str, ...], ...] = (
-    ("_version", "errors", "here", "kinds", "cpus", "findings", "tail"),
+    ("_version", "errors", "here", "kinds", "cpus", "findings", "tail", "condition"),
     ("settings", "options", "message", "members"),
     ("outcome",),
     ("task",),
-    ("command", "deaths", "tasks", "progress", "starting", "profiling"),
-    ("adding", "lines"),
+    ("command", "deaths", "mapping", "tasks", "progress", "starting", "profiling"),
+    ("adding", "appearance", "calling_off", "lines"),
     ("base",),
     ("poolbase",),
     ("local", "local.memory"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING
 
 from ..errors import RunNotFoundError, SpoolError
@@ -14,35 +14,73 @@ from .reading import view_run
 from .spool import Spool, task_number
 
 if TYPE_CHECKING:
-    from .ledger import Ledger
+    from .ledger import Entry, Ledger
     from .supply import Supply
     from .views import RunView
 
-__all__ = ["cancel_run", "carry_out"]
+__all__ = ["Cancelling", "cancel_run"]
 
 
-def carry_out(numbers: Collection[int] | None, spool: Spool, ledger: Ledger, supply: Supply) -> None:
-    """In the holder: cancel these tasks (None: all), and the jobs that run them.
+class Cancelling:
+    """In the holder of a run: taking tasks back, and ending those that have begun."""
 
-    A task that runs is ended with its job, whose worker reports nothing then; other waiting tasks get another job. (Its
-    claim stays, and means nothing any more: who takes a task out of the ledger completes it.)
-    """
-    running = _running(spool)
-    doomed = []
-    for number in ledger.numbers() if numbers is None else numbers:
-        entry = ledger.find(number)
-        if entry is None:
-            continue
-        withdrawn = spool.withdraw(entry.group.number, entry.file)
-        if not withdrawn and number not in running:
-            continue  # its outcome is on its way
-        if ledger.call_off(number) and not withdrawn:
-            doomed += [job for job in supply.jobs.values() if job.id == running[number]]
-        spool.drop(entry.group.number, entry.file)
-    for job in doomed:
-        job.unneeded = True
-    if ids := [job.id for job in doomed]:
-        supply.hand_over(lambda: supply.cancel(ids, pending_only=False))
+    def __init__(self, spool: Spool, ledger: Ledger, supply: Supply, wake: Callable[[], None]) -> None:
+        self._spool = spool
+        self._ledger = ledger
+        self._supply = supply
+        self._wake = wake
+        self._asked: list[int] = []  # to be cancelled though they may have begun
+
+    def withdraw(self, number: int) -> bool:
+        """Claim a waiting task as a worker would, by the same rename: one of the two gets it. Returns whether it is the
+        caller's to complete. Any thread may call this, and the next two."""
+        entry = self._ledger.find(number)
+        if entry is None or not self._spool.withdraw(entry.group.number, entry.file):
+            return False
+        owned = self._ledger.cancel(number)
+        self._spool.drop(entry.group.number, entry.file)
+        return owned
+
+    def has_begun(self, number: int) -> bool:
+        """Whether a worker has the task; False if it is over."""
+        entry = self._ledger.find(number)
+        return entry is not None and not self._spool.waits(entry.group.number, entry.file)
+
+    def ask(self, numbers: Collection[int] | None) -> None:
+        """Have these tasks be cancelled (None: all), and the jobs that run them."""
+        self._asked += self._ledger.numbers() if numbers is None else numbers
+        self._wake()
+
+    def carry_out(self) -> None:
+        """Do what was asked for. Called by the watcher when it has read its inbox: by then it knows who has what.
+
+        A task that runs is ended with its job, whose worker reports nothing then; other waiting tasks get another job. (Its
+        claim stays, and means nothing any more: who takes a task out of the ledger completes it.)
+        """
+        if not self._asked:
+            return
+        asked = self._asked[:]
+        begun = [entry for number in asked if (entry := self._ledger.find(number)) and not self._call_off(entry)]
+        # Listed only now: what was not there to be withdrawn a moment ago may have been claimed just before.
+        running = _running(self._spool) if begun else {}
+        doomed, again = [], []
+        for entry in begun:
+            job = self._supply.jobs.get(running.get(entry.number, ""))
+            if job is None or not job.up:  # its outcome is on its way, or its worker's first word, or it is given back just now
+                again.append(entry.number)
+            elif self._ledger.call_off(entry.number):
+                job.unneeded = job.called_off = True
+                doomed.append(job.id)
+        if doomed:
+            self._supply.hand_over(lambda: self._supply.cancel(doomed, pending_only=False))
+        self._asked[: len(asked)] = again
+
+    def _call_off(self, entry: Entry) -> bool:
+        if not self._spool.withdraw(entry.group.number, entry.file):
+            return False
+        self._ledger.call_off(entry.number)
+        self._spool.drop(entry.group.number, entry.file)
+        return True
 
 
 def _running(spool: Spool) -> dict[int, str]:

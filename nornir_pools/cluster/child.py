@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, NoReturn
 from .. import message
 from .. import outcome as outcomes
 from ..errors import SpoolError
-from ..here import PROFILES, end_pools, here
+from ..here import PROFILES, end_at_once, end_pools, here
 from .context import Surroundings
 from .environment import is_environments
 from .folder import FULL, PASSING
@@ -27,6 +27,7 @@ from .spool import Spool
 __all__ = ["Child", "Report"]
 
 
+_STOPPING = 1.0  # seconds that a child has to end by itself
 _OWN, _ENVIRONMENT = "=", "~"  # before the draft in a report: who may be to blame
 
 
@@ -107,6 +108,14 @@ class Child:
         """Whether the child has ended (it is left to be reaped)."""
         return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
+    def stop(self) -> None:
+        """Have the child end with the commands that its task has started, which are in groups of their own."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGTERM)
+        until = time.monotonic() + _STOPPING
+        while not self.is_dead() and time.monotonic() < until:
+            time.sleep(0.005)
+
     def end(self) -> int:
         """Reap the child, end what is left of its group, and return its exit status (minus the signal's number).
 
@@ -131,8 +140,9 @@ def _run_tasks(
     reports: int,
 ) -> None:
     """Run one task for each name that comes in through `orders`; answer with the path of its outcome through `reports`."""
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
+    for number in (signal.SIGINT, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, end_at_once)
     here.job = True
     runner = _Runner(spool, worker, {**facts, "pid": os.getpid()}, Surroundings(fingerprints, threads))
     os.write(reports, b"ready\n")

@@ -70,7 +70,7 @@ class Endings:
             del self._ended[next(iter(self._ended))]
         # (Its worker's folder was never looked for before, so that it is seen if it is there.)
         heard = job.up or not self._spool.has(f"claimed/{job.id}-r0")
-        if heard and not claims and not job.finished and again is None:
+        if heard and not claims and not job.finished and not job.called_off and again is None:
             self._note_fruitless(job, ending, stillborn=not job.up)
 
     def note_leave(self, job: Job, facts: dict[str, Any]) -> None:
@@ -136,6 +136,10 @@ class Endings:
         If the claim is gone though a listing has shown it, the listing was old, and the outcome is on its way. Or its worker
         was started once more by the scheduler and has given it back.
         """
+        if job.called_off:  # it was ended for another task that it had just finished, or it had handed this one back
+            entry.history.append(f"try {entry.attempt + 1}, job {job.id}: ended with another task, which was cancelled")
+            self._try_again(entry, worker, entry.group.options, "called_off", job.id)
+            return
         error = job_error(self._pool, entry.task.name, job, ending)
         cause = cause_of(error)
         entry.history.append(

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from .. import errors
 from ..errors import PoolError
 from .names import log_name
-from .spool import Spool, task_attempt
+from .spool import Spool, task_attempt, task_number
 
-__all__ = ["History", "PastJob", "PastTask", "Sending", "error_of", "read_history", "told"]
+__all__ = ["History", "PastJob", "PastTask", "Sending", "error_of", "latest", "read_history", "told"]
 
 # What the journal tells of a task that is done, beside where its outcome is kept: that goes when the run is closed.
 _TOLD = ("ok", "job", "host", "started", "finished", "log_start", "log_end", "cpu", "memory", "status", "last", "error")
@@ -185,3 +186,8 @@ def error_of(entry: dict[str, Any]) -> PoolError:
     kind = getattr(errors, entry["kind"])
     error: PoolError = kind(entry["error"], **entry["parts"])
     return error
+
+
+def latest(found: Mapping[str, str]) -> dict[int, tuple[str, str]]:
+    """Where each task stands, as (folder, name); of several tries the last. `found` is what `Spool.unanswered` gives."""
+    return {task_number(name): (folder, name) for name, folder in sorted(found.items())}

@@ -37,6 +37,8 @@ class Job:
     """When its worker said that it was told to end, perhaps in the middle of a task."""
     unneeded: bool = False
     """This program has cancelled it before it started, or told it to go since it had nothing to do."""
+    called_off: bool = False
+    """This program has cancelled it because of the task that it ran: whatever else it had is not to suffer for that."""
     gone_since: float | None = None
     """Since when the scheduler says that it is over, or does not know it."""
     state: str = ""
@@ -62,8 +64,15 @@ class Job:
         return not self.left and not self.unneeded and self.interrupted_at is None and self.gone_since is None
 
     @property
+    def serves(self) -> bool:
+        """Whether its worker is up, and has not said that it ends."""
+        return self.up and not self.left and self.interrupted_at is None
+
+    @property
     def dying(self) -> bool:
         """Whether it has ended, perhaps in the middle of a task, and what becomes of that is not decided yet."""
+        if self.called_off:  # what it ran is not wanted any more
+            return False
         return self.up and not self.idle and not self.left and (self.interrupted_at is not None or self.gone_since is not None)
 
     @property

@@ -22,7 +22,7 @@ from ..options import Options
 from ..task import CommandTask, Task, dump_call
 from .choosing import choose_executor
 from .context import ContextReader
-from .history import History, PastTask, error_of
+from .history import History, PastTask, error_of, latest
 from .places import runs_folder
 from .spool import Spool, task_attempt, task_name, task_number
 
@@ -59,6 +59,7 @@ class ClusterPool(PoolBase):
             if not self.options.max_jobs:
                 num_threads = _NO_END  # who only prepares a run is not held back until there are workers
         super().__init__(name, num_threads)
+        self._sends_calls = self.executor != "debug"
         self._given = options
         self._context = ContextReader(os.environ)
         self._folder = Path() if self.executor == "debug" else runs_folder(self.options)
@@ -191,10 +192,10 @@ class ClusterPool(PoolBase):
         for group in ledger.groups:
             for name in spool.withdrawn(group.number):
                 spool.restore(group.number, name)
-        places = _latest(spool.unanswered())
+        places = latest(spool.unanswered())
         if any(not task.over and task.number not in places for task in history.tasks.values()):
             time.sleep(1.0)  # it may have been given back from one folder to another while they were listed
-            places.update(_latest(spool.unanswered()))
+            places.update(latest(spool.unanswered()))
         self._numbers = itertools.count(max(history.tasks, default=0) + 1)
         for past in history.tasks.values():
             place = places.get(past.number)
@@ -236,16 +237,16 @@ class ClusterPool(PoolBase):
         super()._finish(task, outcome)
 
     def _withdraw(self, task: Task) -> bool:
-        """`cancel` claims the task as a worker would, by the same rename: one of the two gets it."""
-        ledger = self._run.watcher.ledger if self._run else None
-        entry = ledger.find(self._places.get(task.task_id, 0)) if ledger else None
-        if entry is None or ledger is None or self._run is None:
-            return False
-        if not self._run.spool.withdraw(entry.group.number, entry.file):
-            return False
-        owned = ledger.cancel(entry.number)
-        self._run.spool.drop(entry.group.number, entry.file)
-        return owned
+        return self._run is not None and self._run.watcher.cancelling.withdraw(self._places.get(task.task_id, 0))
+
+    def _has_begun(self, task: Task) -> bool:
+        return self._run is not None and self._run.watcher.cancelling.has_begun(self._places.get(task.task_id, 0))
+
+    def _end_running(self, task: Task) -> bool:
+        if self._run is None:
+            return super()._end_running(task)
+        self._run.watcher.cancelling.ask([self._places.get(task.task_id, 0)])
+        return True
 
     def _count_waiting(self) -> int:
         busy = self._run.watcher.supply.busy_workers if self._run else 0
@@ -289,11 +290,6 @@ class ClusterPool(PoolBase):
         """The hosts of the workers that are up."""
         jobs = list(self._run.watcher.supply.jobs.values()) if self._run else []
         return sorted({job.host for job in jobs if job.up and job.live})
-
-
-def _latest(found: Mapping[str, str]) -> dict[int, tuple[str, str]]:
-    """Where each task stands, as (folder, name); of several tries the last."""
-    return {task_number(name): (folder, name) for name, folder in sorted(found.items())}
 
 
 def _sent(*_: Any) -> None:

@@ -106,6 +106,10 @@ class Spool(Packs):
         """
         return self.move(f"{self._shard(group, task)}/{task}", f"todo/{group}/{_ASIDE}{task}")
 
+    def waits(self, group: int, task: str) -> bool:
+        """Whether a call stands where workers look for calls."""
+        return task in self.names(self._shard(group, task))
+
     def drop(self, group: int, task: str, *, failed: bool = False) -> None:
         """Remove a call that was withdrawn; one that has `failed` can be run again."""
         if failed:

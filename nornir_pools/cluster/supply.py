@@ -225,7 +225,7 @@ class Supply:
             told = job.interrupted_at is not None or job.left or job.requeued  # that nothing more will come from it
             if job.gone_since is None or job.asked or (not told and now - job.gone_since < self._lag.grace):
                 continue
-            if job.left or job.unneeded:
+            if job.left or (job.unneeded and not job.called_off):
                 del self.jobs[job.id]
             else:
                 job.asked = True
@@ -272,7 +272,7 @@ class Supply:
         self.cancel([job.id for job in self.jobs.values() if not job.up and not job.left], pending_only=True)
         until = time.monotonic() + (0 if interrupted else STOPPING)
         while any(group.launching for group in self._ledger.groups) or (
-            time.monotonic() < until and any(job.up and not job.left for job in self.jobs.values())
+            time.monotonic() < until and any(job.serves for job in self.jobs.values())
         ):
             time.sleep(0.01)
             with contextlib.suppress(OSError):

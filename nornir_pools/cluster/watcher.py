@@ -21,7 +21,7 @@ from ..errors import PoolClosedError, PoolError, RunBusyError, SpoolError
 from ..outcome import Outcome
 from ..task import CommandTask, Task
 from .budget import Budget
-from .cancelling import carry_out
+from .cancelling import Cancelling
 from .failures import Failures
 from .folder import FULL, PASSING
 from .history import told
@@ -76,6 +76,7 @@ class Watcher:
         self._lag = Lag()
         self._accepted: dict[int, tuple[Outcome, dict[str, Any]]] = {}  # by task: outcomes, with what to journal of them
         self.supply = Supply(pool, spool, launcher, limit, self.ledger, self._lag, self._wake.set)
+        self.cancelling = Cancelling(spool, self.ledger, self.supply, self._wake.set)
         self._thread = threading.Thread(target=self._watch, name=f"{pool}-watcher", daemon=True)
 
     def start(self) -> None:
@@ -130,8 +131,8 @@ class Watcher:
         while self._leaving is None and not self._interrupted and not (self._closing and not len(self.ledger)):
             try:
                 self._lease.renew()
-                active = self._collect()
-                active = self.supply.hear() or active
+                active = self._collect() | self.supply.hear()
+                self.cancelling.carry_out()
                 self.ledger.heed_budget(self.supply.jobs)
                 self.supply.look_after()
                 self._failing_since = None
@@ -231,7 +232,7 @@ class Watcher:
         facts["log"] = self._spool.log_path_of(facts)
         word = name.rpartition(".")[2]
         if word == "cancel":
-            carry_out(facts["tasks"], self._spool, self.ledger, self.supply)
+            self.cancelling.ask(facts["tasks"])
             return
         self.supply.take_word(word, facts)
         self.ledger.budget.note(word, facts["job"], self.ledger.groups[facts["group"]].options, at)

@@ -90,6 +90,8 @@ class Worker:
         except Terminated:
             self._doubt.hand_back(sure=False)
             self._say("left", reason="interrupted", claims=self.spool.claims(self.name))
+            if self._child is not None:
+                self._child.stop()
         except BadNodeError as bad:
             self._doubt.hand_back(sure=True)
             self._say("left", reason=str(bad), handed_back=sorted(self._doubt.kept))

@@ -49,6 +49,8 @@ class Companion:
         self._reaping = threading.Lock()  # guards the exit status, which multiprocessing can read from its pipe only once
         self._number = 0
         self.answered = 0
+        self.doomed = False
+        """It is to be killed, so no further task may be sent to it."""
         self.process = context.Process(
             target=process_worker.work, args=(theirs, tickets, environment, os.getcwd()), name=name, daemon=False
         )
@@ -106,6 +108,33 @@ class Companion:
                 os.write(self._tickets.fileno(), data[:4])
                 del numbers[0]
             return [self._sent.pop(number) for number in numbers]
+
+    def has(self, task: Task) -> bool:
+        """Whether the worker has the task, begun or not. Any thread may ask."""
+        with self._lock:
+            return task in self._sent.values()
+
+    def runs(self, task: Task) -> bool:
+        """Whether that is its current task, begun or about to be. Any thread may ask."""
+        with self._lock:
+            return next(iter(self._sent.values()), None) is task
+
+    def doom(self, task: Task) -> bool:
+        """Let the worker take nothing after this task; False unless it has just this one. Any thread may call this.
+
+        Then whoever kills it kills nothing else: the thread it belongs to sends only what it can send after an answer.
+        """
+        with self._lock:
+            if list(self._sent.values()) != [task]:
+                return False
+            self.doomed = True
+            return True
+
+    def kill(self) -> None:
+        """End the worker now. Any thread may call this."""
+        self.process.terminate()
+        self.wait(1.0)  # time to end the commands it had started
+        self.process.kill()
 
     def remains(self) -> list[Task]:
         """After the worker's death: the task it was running (first), if any."""

@@ -13,7 +13,7 @@ from typing import Any
 
 from .. import message
 from .. import outcome as outcomes
-from ..here import PROFILES, end_pools, end_programs
+from ..here import PROFILES, end_at_once, end_pools
 from .memory import into_files, let_go
 from .pipe import Channel
 from .shared import trim
@@ -26,7 +26,7 @@ def work(pipe: Connection, tickets: Connection | None, environment: dict[str, st
     # Ctrl-C reaches the whole group of the terminal, and is the parent's to act upon. (A handler, unlike SIG_IGN, is not
     # inherited by the programs that a task starts.)
     signal.signal(signal.SIGINT, _leave_to_parent)
-    signal.signal(signal.SIGTERM, _end_at_once)
+    signal.signal(signal.SIGTERM, end_at_once)
     channel = Channel(pipe)
     if hasattr(os, "register_at_fork"):
         # The parent knows of this worker's death by the end of the pipe: nothing that a task forks may hold it open.
@@ -87,9 +87,3 @@ def _load_and_call(parts: Sequence[message.Buffer]) -> Any:
 
 def _leave_to_parent(number: int, frame: FrameType | None) -> None:
     pass
-
-
-def _end_at_once(number: int, frame: FrameType | None) -> None:
-    end_programs()
-    signal.signal(number, signal.SIG_DFL)
-    os.kill(os.getpid(), number)

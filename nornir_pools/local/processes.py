@@ -69,6 +69,7 @@ class ProcessPool(LocalThreadPoolBase):
     """Runs calls on `num_threads` worker processes; commands, being processes of their own, are watched by its threads."""
 
     kind = PoolKind.PROCESS
+    _sends_calls = True
 
     def __init__(self, name: str = "", num_threads: int | None = None) -> None:
         super().__init__(name, num_threads)
@@ -85,6 +86,33 @@ class ProcessPool(LocalThreadPoolBase):
         if not isinstance(task, CommandTask):
             task._parts = self._store.pack(task)
         super()._launch(task)
+
+    def _withdraw(self, task: Task) -> bool:
+        """Also from a worker that has it, but has not begun it."""
+        if super()._withdraw(task):
+            return True
+        for companion in list(self._companions.values()):
+            if companion.outstanding > 1 and companion.has(task):
+                tasks = companion.take_back()
+                for other in tasks:
+                    if other is not task:
+                        super()._launch(other)
+                return task in tasks
+        return False
+
+    def _end_running(self, task: Task) -> bool:
+        if isinstance(task, CommandTask):
+            return super()._end_running(task)
+        if task.cancel():  # if not, whatever else its worker had not begun was taken back
+            return True
+        for companion in list(self._companions.values()):
+            if companion.doom(task):
+                companion.kill()
+                return True
+        return False  # its worker is being started, or its outcome is on its way
+
+    def _has_begun(self, task: Task) -> bool:
+        return any(companion.runs(task) for companion in list(self._companions.values()))
 
     def share(self, value: Any) -> Any:
         """What to pass to many tasks of this pool in place of `value`: it is stored once, as it is now, and mapped read-only.
@@ -185,7 +213,7 @@ class ProcessPool(LocalThreadPoolBase):
         """This thread's worker process, started if there is none, or no more."""
         me = threading.get_ident()
         companion = self._companions.get(me)
-        if companion is not None and not companion.alive:
+        if companion is not None and (companion.doomed or not companion.alive):
             companion.end()
             companion = None
         if companion is None:
@@ -203,8 +231,8 @@ class ProcessPool(LocalThreadPoolBase):
         del self._companions[threading.get_ident()]
         unbegun = companion.take_back(dead=True)
         begun = companion.remains()
-        if not begun and not companion.answered and unbegun:
-            begun = [unbegun.pop(0)]  # it died before it could begin: once more might be for ever
+        if not begun and (companion.doomed or not companion.answered) and unbegun:
+            begun = [unbegun.pop(0)]  # it died before it could begin: once more might be for ever, or was not wanted
         exitcode = companion.end()
         for task in begun:
             what = f"task {task.name!r} of pool {self._name!r}: the worker process {companion.process.pid} that ran it"

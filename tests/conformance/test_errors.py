@@ -169,6 +169,16 @@ def test_the_death_of_the_process_is_told_and_costs_no_other_task(pool: PoolBase
 
 
 @pytest.mark.needs("survives")
+def test_a_pickle_that_harms_the_process_is_an_error_and_no_hang(pool: PoolBase) -> None:
+    expected = {"refuse": ValueError, "exit": pools.TaskExitError, "SIGKILL": pools.WorkerDiedError}
+    for how, kind in expected.items():
+        assert isinstance(error_of(pool.submit(id, functions.Harmful(how, read=True))), kind), how
+    for how in ("exit", "SIGKILL"):
+        assert isinstance(error_of(pool.submit(functions.harmful_result, how)), pools.WorkerDiedError), how
+    assert still_works(pool)
+
+
+@pytest.mark.needs("survives")
 def test_a_death_is_seen_though_a_grandchild_lives_on(pool: PoolBase) -> None:
     assert isinstance(error_of(pool.add_task("dead", functions.leave_child_and_die)), pools.WorkerDiedError)
 

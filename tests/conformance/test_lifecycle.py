@@ -96,6 +96,13 @@ def test_closing_may_cancel_what_waits(pool: PoolBase, tmp_path: Path) -> None:
     assert [task.wait_return(50) for task in running] == [1, 1]
 
 
+def test_closing_right_after_the_last_task_was_cancelled(pool: PoolBase) -> None:
+    pool.submit(functions.add, 1).wait(50)
+    task = pool.submit(functions.add, 1)
+    assert task.cancel() or task.result(50) == 2
+    pool.shutdown()
+
+
 @pytest.mark.needs("concurrent")
 def test_closing_without_waiting_lets_tasks_finish(pool: PoolBase, tmp_path: Path) -> None:
     task = pool.add_task("slow", functions.wait_for_file, str(tmp_path / "go"), 4)

@@ -70,6 +70,26 @@ def test_tasks_that_were_added_are_done_when_the_script_ends(kind: str, ending: 
     assert ("ValueError: last" in done.err) == ("ValueError" in ending)
 
 
+def test_a_task_that_is_added_when_all_is_over_is_refused() -> None:
+    done = run_script(
+        """
+        import atexit
+
+        @atexit.register
+        def last():
+            for pool in made:
+                try:
+                    pool.submit(id, None)
+                except RuntimeError as error:
+                    print(type(error).__name__)
+
+        import nornir_pools as pools
+        made = [pools.GetThreadPool("t", 1), pools.GetMultithreadingPool("p", 1)]
+        """
+    )
+    assert (done.status, done.out, done.err) == (0, "PoolClosedError\nPoolClosedError\n", "")
+
+
 def test_failure_nobody_asked_about_is_told_at_exit() -> None:
     done = run_script(
         """

@@ -30,7 +30,7 @@ def test_task_tells_what_it_is() -> None:
     first, second = pool.add_task("first", functions.add, 1), pool.add_task("second", functions.add, 1)
     assert (first.name, second.task_id > first.task_id, type(first).generate_id() > second.task_id) == ("first", True, True)
     first.wait()
-    assert repr(first) == f"<Task {first.task_id} 'first' of pool 't': finished>"
+    assert repr(first) == f"<Task {first.task_id} 'first' of pool 't': finished returned int>"
     assert len({first, second, first}) == 2
 
 
@@ -223,6 +223,17 @@ def test_task_can_be_awaited() -> None:
         return first, await asyncio.get_running_loop().run_in_executor(pool, functions.add, 3, 4)
 
     assert asyncio.run(script()) == (3, 7)
+
+
+def test_asking_for_all_at_once_counts_as_asking(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(futures.Future, "_get_snapshot", lambda task: (task.done(), task._exception), raising=False)
+    pool = pools.GetThreadPool("t", 1)
+    task = pool.submit(functions.fail)
+    futures.wait([task])
+    done, error = task._get_snapshot()
+    assert (done, type(error)) == (True, ValueError)
+    pool.shutdown()
+    assert not caplog.records
 
 
 def test_cancelled_task_says_so_and_counts_as_completed() -> None:
