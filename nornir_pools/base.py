@@ -3,6 +3,7 @@
 The life of a task, whatever the pool::
 
     add_task ── checks, makes the Task, registers it ──> _unfinished
+                                                            │ _hold, until its parents are done: _held (holding.py)
                                                             │ _launch (the backend)
                             _waiting (queued, not started) ─┤
                                                             │ whoever takes the call out of _waiting owns the task
@@ -15,15 +16,18 @@ from __future__ import annotations
 import logging
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from . import outcome as outcomes
-from .adding import Adding, PoolView
+from .adding import PoolView
 from .errors import OptionError, PoolClosedError, PoolError
 from .here import here
+from .holding import Holding
 from .kinds import PoolKind
 from .outcome import Outcome
+from .parents import Parents, check_after, replace_tasks
 from .progress import Watch
 from .settings import usable_cpus
 from .task import Task
@@ -45,7 +49,7 @@ def live_pools() -> list[PoolBase]:
     return [pool for pool in list(_live) if not pool._over]
 
 
-class PoolBase(Adding):
+class PoolBase(Holding):
     """A pool: a `concurrent.futures.Executor` whose Futures have names.
 
     `num_threads` is the most tasks that run at once (None: as many as this process may use CPUs).
@@ -54,6 +58,7 @@ class PoolBase(Adding):
     kind = PoolKind.PROCESS
 
     def __init__(self, name: str = "", num_threads: int | None = None) -> None:
+        super().__init__()
         self._name = str(name)
         self.num_threads = num_threads if num_threads is not None else usable_cpus()
         if not isinstance(self.num_threads, int) or self.num_threads < 1:
@@ -82,8 +87,12 @@ class PoolBase(Adding):
     def _close(self, wait: bool) -> None:
         """Free everything, once what runs is done. Called at least once, `wait`: return when nothing is left."""
 
-    def _count_waiting(self) -> int:
+    def _count_queued(self) -> int:
+        """How many tasks could start, and have not: those that wait for parents are no reason to hold a producer back."""
         return len(self._waiting)
+
+    def _count_waiting(self) -> int:
+        return self._count_queued() + len(self._held)
 
     def _waiting_for(self) -> str:
         """What the waiting tasks wait for, if that is known."""
@@ -91,11 +100,11 @@ class PoolBase(Adding):
 
     # --- adding tasks
 
-    def with_options(self, **options: Any) -> PoolView:
+    def with_options(self, *, after: Any = (), **options: Any) -> PoolView:
         from .options import check_names  # a pool of threads has no other use for it
 
         check_names(options)
-        return PoolView(self, options)
+        return PoolView(self, options, check_after(after))
 
     def _add(
         self,
@@ -107,13 +116,15 @@ class PoolBase(Adding):
         *,
         may_block: bool = True,
         options: dict[str, Any] | None = None,
+        after: Sequence[Future[Any]] = (),
     ) -> _T:
         if not callable(func):
             raise TypeError(
                 f"task {name!r} of pool {self._name!r}: {func!r} is not callable (pass the function, not its result)"
             )
-        if may_block and self._count_waiting() >= WAITING_PER_WORKER * self.num_threads:
+        if may_block and self._count_queued() >= WAITING_PER_WORKER * self.num_threads:
             self._hold_back()
+        args, kwargs, parents = replace_tasks(args, kwargs)
         task = kind(self, str(name), func, args, kwargs)
         if options:
             task.options = options
@@ -123,8 +134,12 @@ class PoolBase(Adding):
             self._unfinished[task.task_id] = task
             self._added += 1
         try:
-            self._launch(task)
+            if parents or after:
+                self._hold(task, Parents(task, parents, after))
+            else:
+                self._launch(task)
         except BaseException:
+            self._held.pop(task.task_id, None)
             self._unfinished.pop(task.task_id, None)
             with self._lock:
                 self._added -= 1
@@ -139,21 +154,20 @@ class PoolBase(Adding):
         limit = WAITING_PER_WORKER * self.num_threads
         # Until half of them are done: to wake the producer for each task would cost more than a short task does.
         few = limit // 2
-        self._wait_until(lambda: self._closed or self._count_waiting() <= few, few + self.num_threads)
+        self._wait_until(lambda: self._closed or self._count_queued() <= few, few + self.num_threads)
 
     # --- completing tasks
 
     def _withdraw(self, task: Task) -> bool:
         """Take a task that has not started out of the pool. Returns whether the caller owns its completion now."""
-        return self._waiting.pop(task.task_id, None) is not None
-
-    def _assist(self, task: Task) -> None:
-        """Called before a wait for `task`: a worker of this pool must not wait for what only it could run."""
+        return self._waiting.pop(task.task_id, None) is not None or self._take_held(task)
 
     def _finish(self, task: Task, outcome: Outcome | None) -> None:
         """Complete the task's Future (None: it was cancelled). Called once, by the owner of the task."""
         self._finishing[task.task_id] = task
         self._unfinished.pop(task.task_id, None)
+        if self._held:
+            self._forget_parents(task)
         if outcome is not None and outcome.error is not None:
             self._unasked.note(task.task_id, task.name, outcome.error)
         pools, callbacks = here.pools, here.callbacks
@@ -213,7 +227,9 @@ class PoolBase(Adding):
                 task.cancel()
         if wait:
             self.wait_completion()
-        self._close(wait)
+            self._close(wait)
+        else:
+            self._close_soon()
         self._over = self._over or wait
         self._unasked.log(self._name)
 
@@ -287,7 +303,7 @@ class PoolBase(Adding):
         self._lock = threading.Lock()
         self._changed = threading.Condition()
         self._waiters, self._told_below = [], 0
-        for table in (self._unfinished, self._finishing, self._waiting):
+        for table in (self._unfinished, self._finishing, self._waiting, self._held):
             table.clear()
         self._unasked = Unasked()
         self._forget_workers()

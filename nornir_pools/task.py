@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import sys
-import threading
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent import futures
@@ -13,13 +12,15 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from . import message
+from .condition import Condition
 from .errors import ArgumentError, CommandError, PoolError
-from .outcome import Outcome
+from .outcome import Outcome, Unread
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from .base import PoolBase
+    from .parents import Parents
 
 __all__ = ["CommandTask", "Task", "dump_call"]
 
@@ -30,33 +31,6 @@ else:  # pragma: no cover
 
     class _NotDoneError(TimeoutError, futures.TimeoutError):
         pass
-
-
-class _Condition:
-    """As `threading.Condition`, but made in a third of the time: of most Futures only the last few are ever waited for."""
-
-    __slots__ = ("_condition", "_lock", "acquire", "release")
-
-    def __init__(self) -> None:
-        self._lock = lock = threading.RLock()
-        self.acquire = lock.acquire
-        self.release = lock.release
-        self._condition: threading.Condition | None = None  # once a thread waits; guarded by _lock
-
-    def __enter__(self) -> bool:
-        return self._lock.__enter__()
-
-    def __exit__(self, *error: Any) -> None:
-        self._lock.release()
-
-    def wait(self, timeout: float | None = None) -> bool:
-        if self._condition is None:
-            self._condition = threading.Condition(self._lock)
-        return self._condition.wait(timeout)
-
-    def notify_all(self) -> None:
-        if self._condition is not None:
-            self._condition.notify_all()
 
 
 class Task(futures.Future[Any]):
@@ -75,6 +49,9 @@ class Task(futures.Future[Any]):
     _ids = itertools.count(1)
     _traceback: TracebackType | None = None
     _parts: Sequence[Any] = ()  # the call, pickled, while it waits to be sent to another process
+    _parents: Parents | None = None  # whose values are to be filled into the call, until they are
+    _unread: Unread | None = None  # its value, if nobody has asked for it yet
+    _place: tuple[Any, dict[str, Any]] | None = None  # of a cluster's task: the run, and where its outcome is kept there
 
     def __init__(
         self,
@@ -85,7 +62,7 @@ class Task(futures.Future[Any]):
         kwargs: dict[str, Any],
     ) -> None:
         # As futures.Future.__init__ does, which a test compares.
-        self._condition: Any = _Condition()
+        self._condition: Any = Condition()
         self._state = "PENDING"
         self._result = None
         self._exception = None
@@ -155,6 +132,8 @@ class Task(futures.Future[Any]):
         """The same as `wait_return`."""
         if self._state != "FINISHED":  # the last state there is: nothing changes any more
             self._wait_until_done(timeout)
+        if self._unread is not None:
+            self._read()
         error = self._exception
         if error is None:
             return self._result
@@ -169,12 +148,14 @@ class Task(futures.Future[Any]):
         """The task's exception, or None if it succeeded. Blocks and raises TimeoutError and CancelledError as `result`."""
         if self._state != "FINISHED":
             self._wait_until_done(timeout)
+        if self._unread is not None:
+            self._read()
         if self._exception is not None:
             self._pool._was_asked(self)
         return self._exception
 
     def _wait_until_done(self, timeout: float | None) -> None:
-        self._pool._assist(self)
+        timeout = self._pool._assist(self, timeout)
         try:
             super().exception(timeout)
         except futures.CancelledError:
@@ -194,17 +175,39 @@ class Task(futures.Future[Any]):
             self._pool._finish(self, None)
         return self.cancelled()
 
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            f"task {self.name!r} cannot be sent to another process: as an argument, or in a list, tuple or dict that is one, it "
+            "would be replaced by its value; elsewhere give its value, wait_return()"
+        )
+
     def __await__(self) -> Generator[Any, None, Any]:
         import asyncio
 
         return asyncio.wrap_future(self).__await__()
 
     def _take_call(self) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
-        """The call, which the task lets go of."""
+        """The call, with the values of its parents, which the task lets go of."""
         assert self.func is not None
-        call = self.func, self.args, self.kwargs
-        self.func, self.args, self.kwargs = None, (), {}
-        return call
+        func, args, kwargs, parents = self.func, self.args, self.kwargs, self._parents
+        self._let_go()
+        return (func, args, kwargs) if parents is None else (func, *parents.fill(args, kwargs))
+
+    def _let_go(self) -> None:
+        self.func, self.args, self.kwargs, self._parents = None, (), {}, None
+
+    def _read(self) -> None:
+        """Unpickle the value, for who asks for it first. (Without a lock: that may run anything.)"""
+        unread = self._unread
+        outcome = unread.read() if unread is not None else None
+        with self._condition:
+            if outcome is None or self._unread is None:
+                return  # another thread was faster, and all are to get the same object
+            if outcome.error is None:
+                self._result = outcome.value
+            else:
+                self._exception, self._traceback = outcome.error, outcome.error.__traceback__
+            self._unread = None
 
     def _complete(self, outcome: Outcome | None) -> None:
         """Give the Future its outcome (None: it was cancelled) and run its callbacks."""
@@ -213,10 +216,12 @@ class Task(futures.Future[Any]):
             super().cancel()
         if outcome is None or self._state != "RUNNING":
             self.set_running_or_notify_cancel()
-        self.func, self.args, self.kwargs = None, (), {}
+        self._let_go()
         if outcome is None:
             return
-        self.facts = outcome.facts
+        self.facts, self._place = outcome.facts, outcome.place
+        if isinstance(outcome.value, Unread):
+            self._unread, outcome.value = outcome.value, None
         if outcome.error is None:
             self.set_result(self._value_of(outcome.value))
         else:
@@ -247,7 +252,7 @@ def dump_call(task: Task, replace: Callable[[Any], Any] | None = None) -> list[m
             f"task {task.name!r} of pool {task._pool.name!r}: the function or an argument cannot be sent to another process: "
             f"{type(error).__name__}: {error}"
         ) from error
-    task._take_call()
+    task.func, task.args, task.kwargs = None, (), {}
     return parts
 
 

@@ -21,11 +21,12 @@ ROOT = PACKAGE.parent
 # A module imports only what stands in a line above its own. A new module needs a place here.
 TIERS: tuple[tuple[str, ...], ...] = (
     ("_version", "errors", "here", "kinds", "cpus", "findings"),
-    ("settings", "options", "message"),
-    ("outcome",),
+    ("settings", "options", "message", "condition"),
+    ("outcome", "stands"),
     ("task",),
-    ("command", "deaths", "tasks", "progress", "shared_memory"),
+    ("command", "deaths", "tasks", "progress", "shared_memory", "parents"),
     ("adding",),
+    ("holding",),
     ("base",),
     ("poolbase",),
     ("local", "local.memory"),
