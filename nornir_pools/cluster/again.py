@@ -12,13 +12,15 @@ from .. import message
 from ..cpus import usable_cpus
 from ..errors import PoolError, RunNotFoundError
 from ..options import Options
+from ..stands import load_call
+from .adopting import task_of
 from .context import Surroundings
 from .history import read_history
 from .places import find_run
 from .pool import ClusterPool
 from .reading import view_run
 from .run import read_facts
-from .shared import SharedStore, use_store
+from .shared import SharedStore, use_store, values_of
 from .spool import Spool
 from .views import TaskView
 
@@ -78,7 +80,7 @@ def run_again(pool: ClusterPool, path: Path, tasks: Sequence[TaskView], given: M
             past = history.tasks[task.number]
             options = Options(**{**history.groups[past.group], "stop_after": 0}).with_task(given)
             group = run.watcher.ledger.group_for(options)
-            pool._publish(run, pool._task_of(past), group, [spool.read(calls[task.number])])
+            pool._publish(run, task_of(pool, past), group, [spool.read(calls[task.number])])
     finally:
         spool.close()
 
@@ -108,7 +110,7 @@ def recorded_call(run: str | os.PathLike[str], task: str | int) -> Callable[[], 
         header, parts = message.unpack(spool.read(place), store.read)
         context = json.loads(bytes(store.read(header["context"])))
         Surroundings(facts["environment"], usable_cpus()).enter(context)
-        func, args, kwargs = message.load(parts)
+        func, args, kwargs = load_call(parts, values_of(spool, header.get("parents", ())))
         return func(*args, **kwargs)
 
     return call

@@ -33,6 +33,10 @@ def carry_out(numbers: Collection[int] | None, spool: Spool, ledger: Ledger, sup
         entry = ledger.find(number)
         if entry is None:
             continue
+        if entry.held:
+            if ledger.call_off(number):
+                spool.drop_held(entry.file)
+            continue
         withdrawn = spool.withdraw(entry.group.number, entry.file)
         if not withdrawn and number not in running:
             continue  # its outcome is on its way
@@ -88,6 +92,8 @@ def _cancel_here(view: RunView, spool: Spool, numbers: Collection[int] | None) -
                     spool.drop(group, call)
                     continue
             spool.note(t="cancelled", n=number)  # a worker has it: its job is ended
+            if folder.startswith("held/"):
+                spool.drop_held(call)
             if number in running:
                 jobs.add(running[number])
         _end_jobs(view, jobs)

@@ -16,11 +16,12 @@ from .. import message
 from .. import outcome as outcomes
 from ..errors import SpoolError
 from ..here import end_pools, here
+from ..stands import load_call
 from .context import Surroundings
 from .environment import is_environments
 from .folder import FULL, PASSING
 from .measures import Meter, command_facts, has_failed
-from .shared import SharedStore, use_store
+from .shared import SharedStore, use_store, values_of
 from .signals import signals
 from .spool import Spool
 
@@ -197,7 +198,7 @@ class _Runner:
         header, parts = message.unpack(self._spool.read(f"claimed/{self._worker}/{task}"), self._store.read)
         self._name = header["name"]
         self._surroundings.enter(self._context(header["context"]))
-        func, args, kwargs = message.load(parts)
+        func, args, kwargs = load_call(parts, values_of(self._spool, header.get("parents", ())))
         self._func = func
         del parts
         return func(*args, **kwargs)

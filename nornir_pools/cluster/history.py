@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,6 +36,8 @@ class PastTask:
     error: dict[str, Any] | None = None
     """With what it was given up."""
     cancelled: bool = False
+    parents: tuple[Sequence[int | str], Sequence[int | str]] = ((), ())
+    """What it was given the values of, and what it came after: numbers, or names of what was not this run's."""
     added: float = 0.0
     """In seconds since the epoch."""
     ended: float = 0.0
@@ -93,9 +96,10 @@ class History:
         self.groups[entry["n"]] = entry["options"]
 
     def _note_task(self, entry: dict[str, Any]) -> None:
-        self.tasks[entry["n"]] = PastTask(
-            entry["n"], entry["name"], entry["group"], entry.get("command"), added=entry.get("time", 0.0)
-        )
+        task = PastTask(entry["n"], entry["name"], entry["group"], entry.get("command"), added=entry.get("time", 0.0))
+        self.tasks[task.number] = task
+        if "parents" in entry:
+            task.parents = (entry["parents"][0], entry["parents"][1])
 
     def _note_again(self, entry: dict[str, Any]) -> None:
         task = self.tasks[entry["n"]]

@@ -32,6 +32,8 @@ class Entry:
     task: Task
     group: Group
     attempt: int = 0
+    held: bool = False
+    """It waits for its parents, and no job is sent for it."""
     retried: Counter[str] = field(default_factory=Counter)
     """How often it was tried again, by cause."""
     history: list[str] = field(default_factory=list)
@@ -82,15 +84,25 @@ class Ledger:
         """The next group of a run that was taken over."""
         self.groups.append(Group(len(self.groups), options))
 
-    def expect(self, number: int, task: Task, group: Group) -> None:
-        """A task is about to be published."""
+    def expect(self, number: int, task: Task, group: Group, *, held: bool = False) -> None:
+        """A task is about to be published, or to be held back."""
         with self._lock:
-            self._entries[number] = Entry(number, task, group)
-            self._count(group)
+            self._entries[number] = Entry(number, task, group, held=held)
+            if not held:
+                self._count(group)
+
+    def release(self, number: int) -> bool:
+        """A task that was held back is about to be published; returns whether it is still there."""
+        with self._lock:
+            entry = self._entries.get(number)
+            if entry is not None and entry.held:
+                entry.held = False
+                self._count(entry.group)
+            return entry is not None
 
     def restore(self, past: PastTask, task: Task, group: Group, attempt: int) -> None:
         """A task of a run that was taken over is under way."""
-        entry = Entry(past.number, task, group, attempt, past.retried, past.tries)
+        entry = Entry(past.number, task, group, attempt, retried=past.retried, history=past.tries)
         with self._lock:
             self._entries[past.number] = entry
             self._count(group)
@@ -115,7 +127,8 @@ class Ledger:
             entry = self._entries.pop(number, None)
             if entry is None:
                 return None
-            entry.group.unfinished -= 1
+            if not entry.held:
+                entry.group.unfinished -= 1
             return entry.task
 
     def again(self, entry: Entry, group: Group) -> None:
@@ -189,6 +202,16 @@ class Ledger:
             finally:  # nobody else will: it was taken out
                 self.complete(task, outcomes.failure(error, task.name))
 
+    def fall(self, number: int, error: PoolError) -> None:
+        """Fail a task that was held back and is not run. (It is no failure of its own that would speak against going on.)"""
+        entry, task = self.find(number), self.take(number)
+        if task is not None and entry is not None:
+            try:
+                self._note_given_up(number, error)
+                self._spool.drop_held(entry.file, failed=True)
+            finally:
+                self._finish(task, outcomes.failure(error, task.name))
+
     def _note_given_up(self, number: int, error: PoolError) -> None:
         self._spool.note(**self._given_up(number, error))
 
@@ -203,7 +226,9 @@ class Ledger:
             for number, entry in sorted(self._entries.items(), reverse=True):  # all first, before workers claim more of them
                 if most is not None and len(taken) >= most:
                     break
-                if entry.group is group and self._spool.withdraw(group.number, entry.file) and (task := self.take(number)):
+                if entry.group is not group or entry.held:
+                    continue
+                if self._spool.withdraw(group.number, entry.file) and (task := self.take(number)):
                     taken.append((entry, task))
         finally:
             self._fail_taken(taken, error)

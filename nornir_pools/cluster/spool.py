@@ -6,6 +6,7 @@
     journal.jsonl                   what the pool did, one JSON object a line
     holder, lock                    which process holds the run (lease.py)
     shared/DIGEST                   contexts, and values that many tasks use, each once
+    held/SHARD/TASK                 a call that waits for the values of others
     todo/GROUP/SHARD/TASK           a waiting call; TASK is number.try, a shard holds 1,000 numbers, a group shares options
     todo/GROUP/WORD                 words to workers: stop, quit.WORKER, longest.SECONDS, avoid.NODE, crowd.WORKERS
     claimed/WORKER/TASK             a call that this worker has taken
@@ -17,7 +18,8 @@
     failed/SHARD/TASK               calls that have failed, to be run again if somebody asks for it
     jobs/                           sbatch scripts and logs
 
-A task moves by rename: todo → claimed → (outcome) inbox. Two rules hold everywhere. A file is complete or absent: it is
+A task moves by rename: todo → claimed → (outcome) inbox. One that is held back is written anew into todo, with the places of
+the values it gets. Two rules hold everywhere. A file is complete or absent: it is
 written under a name with a dot, which nobody looks at, and then renamed. And no path is opened before a listing has
 shown it: over NFS, a name that was looked for too early stays invisible for up to a minute.
 """
@@ -99,6 +101,25 @@ class Spool(Packs):
                     raise
                 self._made.discard(folder)  # it was empty, so it was removed, and may be again before the call is in it
 
+    def hold(self, task: str, parts: Sequence[Buffer]) -> None:
+        """Write down a call that is not to be seen by workers yet."""
+        folder = f"held/{task_number(task) // SHARD:04d}"
+        if folder not in self._made:
+            self.make_folder(folder)
+            self._made.add(folder)
+        self.write(f"{folder}/{task}", parts, "pool")
+
+    def held(self, task: str) -> bytearray:
+        """A call that was held back."""
+        return self.read(f"held/{task_number(task) // SHARD:04d}/{task}")
+
+    def drop_held(self, task: str, *, failed: bool = False) -> None:
+        """Remove it; one that has `failed` can be run again."""
+        path = f"held/{task_number(task) // SHARD:04d}/{task}"
+        if failed:
+            self.keep_failed(path, task)
+        self.remove(path)
+
     def withdraw(self, group: int, task: str) -> bool:
         """Take a call back; returns False if a worker has it. It is the claim of a worker, made by the pool.
 
@@ -140,11 +161,13 @@ class Spool(Packs):
         return [name for name in self.names("inbox", optional=False) if _DELIVERED.match(name)]
 
     def unanswered(self) -> dict[str, str]:
-        """Every call of the run whose outcome was not collected: its name -> the folder it is in (todo/…, claimed/…, inbox).
+        """Every call of the run whose outcome was not collected: its name -> the folder it is in (held/…, todo/…, claimed/…, inbox).
 
         Listed in the order in which calls move, so that none is missed unless it is given back just then.
         """
         found: dict[str, str] = {}
+        for shard in self.names("held"):
+            found.update(dict.fromkeys(self.names(f"held/{shard}"), f"held/{shard}"))
         for group in self.names("todo"):
             for shard, tasks in self.offers(int(group))[0]:
                 found.update(dict.fromkeys(tasks, f"todo/{group}/{shard}"))
@@ -175,7 +198,7 @@ class Spool(Packs):
         import shutil  # no worker needs it
 
         failed = bool(self.failed_calls())
-        for name in _FOLDERS:
+        for name in (*_FOLDERS, "held"):
             if name == "shared" and failed:
                 continue
             if name == "jobs" and keep_logs:

@@ -16,7 +16,6 @@ from collections.abc import Callable
 from typing import Any
 
 from .. import message
-from .. import outcome as outcomes
 from ..errors import PoolClosedError, PoolError, RunBusyError, SpoolError
 from ..outcome import Outcome
 from ..task import CommandTask, Task
@@ -32,6 +31,7 @@ from .lease import Lease
 from .ledger import Ledger
 from .spool import HANDED_BACK, IN_DOUBT, Spool, task_number
 from .supply import Supply
+from .values import Values
 
 __all__ = ["Watcher"]
 
@@ -61,6 +61,7 @@ class Watcher:
         budget: Budget | None = None,
     ) -> None:
         self.ledger = Ledger(spool, finish, failures, budget)
+        self.values = Values(spool)
         self._pool = pool
         self._spool = spool
         self._lease = lease
@@ -82,13 +83,22 @@ class Watcher:
         """Begin to watch."""
         self._thread.start()
 
-    def expect(self, number: int, task: Task, group: Group) -> None:
-        """A task is about to be published. (It is registered and journalled before it can be claimed.)"""
-        command = {"command": task.cmd} if isinstance(task, CommandTask) else {}
-        self._spool.note(t="task", n=number, name=task.name, group=group.number, **command)
-        self.ledger.expect(number, task, group)
+    def expect(self, number: int, task: Task, group: Group, **more: Any) -> None:
+        """A task is about to be published, or, with `parents`, held back. (It is registered and journalled before it can be
+        claimed.)"""
+        if isinstance(task, CommandTask):
+            more["command"] = task.cmd
+        self._spool.note(t="task", n=number, name=task.name, group=group.number, **more)
+        self.ledger.expect(number, task, group, held="parents" in more)
         if self._relaxed:
             self._wake.set()
+
+    def release(self, number: int) -> bool:
+        """A task that was held back is about to be published; returns whether it is still there."""
+        released = self.ledger.release(number)
+        if self._relaxed:
+            self._wake.set()
+        return released
 
     def close(self, wait: bool) -> None:
         """Once all tasks are done, end the jobs and clear the folder; `wait` for that."""
@@ -172,11 +182,13 @@ class Watcher:
             try:
                 self.supply.end(self._collect, interrupted=self._interrupted)
                 self._spool.note(t="closed")
+                self.values.fetch_all()
                 if not self._keep_all:
                     self._spool.discard(keep_logs=self._failed_logs)
             except OSError as error:
                 logger.warning("pool %r: its run's folder could not be cleared: %s", self._pool, error)
             self.ledger.finish_all(None)  # there are none, unless the script was interrupted
+        self.values.fetch_all()
         with contextlib.suppress(OSError):
             self._lease.release()
         self._spool.close()
@@ -242,11 +254,12 @@ class Watcher:
         entry = self.ledger.find(number)
         if number in self._accepted:
             return  # another try was faster
-        data, _ = self._read(name)
         try:
-            if "ok" not in message.read_header(data):  # it is the call: see Spool.draft_outcome
+            data, renamed = self.values.read_head(name, entry and entry.task)
+            self._lag.note_file(name, renamed)
+            facts = message.read_header(data)
+            if "ok" not in facts:  # it is the call: see Spool.draft_outcome
                 raise ValueError("there was no room for it (disk full, or quota)")
-            facts, parts = message.unpack(data)
         except ValueError as error:  # perhaps a file server has crashed, and what it had taken is not all there
             if entry is not None:
                 where = f"is not in the run's folder {self._spool.path}, or not whole"
@@ -258,7 +271,7 @@ class Watcher:
             return
         if entry is None:
             return  # another try was faster, or the task was given up
-        outcome = outcomes.thaw(facts, parts, entry.task.name)
+        outcome = self.values.outcome(data, facts, entry.task)
         if name.startswith(f"{entry.file}."):
             if "cause" in facts and self.supply.endings.see_to_death(entry, outcome):
                 return
@@ -267,7 +280,8 @@ class Watcher:
         else:  # an earlier try, given up for dead, has made it after all
             self._spool.withdraw(entry.group.number, entry.file)
             self._spool.drop(entry.group.number, entry.file)
-        record = {"t": "done", "n": number, "outcome": name, **told(facts), **self._spool.keep(name, data)}
+        record = {"t": "done", "n": number, "outcome": name, **told(facts)}
+        record |= self.values.put_away(name, data, outcome, entry.task)
         self._accepted[number] = outcome, record
         if entry.attempt and facts["ok"]:
             self._spool.drop_failed(number, entry.attempt)

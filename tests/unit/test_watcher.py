@@ -199,10 +199,10 @@ def test_a_fault_while_one_outcome_is_read_keeps_none_of_the_others(run: Make, m
     here = run()
     here.add(5)
 
-    def read(self: Spool, name: str) -> tuple[bytearray, float]:
+    def read(self: Spool, name: str, **more: Any) -> tuple[bytearray, float]:
         if name.startswith("inbox/0000003") and len(here.done) < 4:
             raise OSError(errno.EIO, "Input/output error")
-        return real(self, name)
+        return real(self, name, **more)
 
     real = Spool.read_dated
     monkeypatch.setattr(Spool, "read_dated", read)
