@@ -90,7 +90,9 @@ class Adding(futures.Executor):
     def with_options(self, *, after: Any = (), **options: Any) -> PoolView:
         """A view of this pool, with job options of their own for the tasks that are added through it.
 
-        `after`: a task or future, or several, that have to succeed before these tasks start, which get nothing of them. A pool of this machine takes them too and has no use for them, so that a script can move to a cluster.
+        `after`: a task or future, or several, that have to succeed before these tasks start, which get nothing of them.
+
+        A pool of this machine takes them too and has no use for them, so that a script can move to a cluster.
         Raises OptionError for a name that is no option.
         """
         raise NotImplementedError

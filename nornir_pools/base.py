@@ -70,7 +70,6 @@ class PoolBase(Holding):
         self._added = 0  # all that were ever registered; guarded by _lock
         self._finishing: dict[int, Task] = {}  # their Futures are being completed: results are known, callbacks run
         self._tasks = Tasks(self)
-        self._waiting: dict[int, Task] = {}  # not started; to take a task out of it is to own its completion
         self._unasked = Unasked()
         self._changed = threading.Condition()  # told of ends and starts of tasks while so few are unfinished:
         self._told_below = 0
@@ -78,21 +77,7 @@ class PoolBase(Holding):
         self._on_close: Callable[[PoolBase], None] | None = None  # the registry's: forget the name
         _live.add(self)
 
-    # --- what a backend says
-
-    def _launch(self, task: Task) -> None:
-        """Start a registered task, now or later. What it raises leaves `add_task`, and the task with it."""
-        raise NotImplementedError
-
-    def _close(self, wait: bool) -> None:
-        """Free everything, once what runs is done. Called at least once, `wait`: return when nothing is left."""
-
-    def _count_queued(self) -> int:
-        """How many tasks could start, and have not: those that wait for parents are no reason to hold a producer back."""
-        return len(self._waiting)
-
-    def _count_waiting(self) -> int:
-        return self._count_queued() + len(self._held)
+    # --- what a backend says, beside what stands in holding.py
 
     def _waiting_for(self) -> str:
         """What the waiting tasks wait for, if that is known."""
@@ -157,10 +142,6 @@ class PoolBase(Holding):
         self._wait_until(lambda: self._closed or self._count_queued() <= few, few + self.num_threads)
 
     # --- completing tasks
-
-    def _withdraw(self, task: Task) -> bool:
-        """Take a task that has not started out of the pool. Returns whether the caller owns its completion now."""
-        return self._waiting.pop(task.task_id, None) is not None or self._take_held(task)
 
     def _finish(self, task: Task, outcome: Outcome | None) -> None:
         """Complete the task's Future (None: it was cancelled). Called once, by the owner of the task."""

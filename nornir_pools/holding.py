@@ -21,10 +21,24 @@ class Holding(Adding):
     _waits_itself = False  # tasks run in the thread that adds them, so it is that thread that waits for parents
 
     def __init__(self) -> None:
+        self._waiting: dict[int, Task] = {}  # not started; to take a task out of it is to own its completion
         self._held: dict[int, Parents] = {}  # by task id; a task is in here until it is launched or over
         self._close_later = False  # once no task is held: guarded by being looked at again after it was set
 
-    # --- what a backend may say
+    # --- what a backend says
+
+    def _launch(self, task: Task) -> None:
+        """Start a registered task, now or later. What it raises leaves `add_task`, and the task with it."""
+        raise NotImplementedError
+
+    def _close(self, wait: bool) -> None:
+        """Free everything, once what runs is done. Called at least once, `wait`: return when nothing is left."""
+
+    def _count_queued(self) -> int:
+        """How many tasks could start, and have not: those that wait for parents are no reason to hold a producer back."""
+        return len(self._waiting)
+
+    # --- what it may say
 
     def _prepare(self, task: Task) -> None:
         """A task with parents was added: note its call as it is now. What it raises leaves `add_task`."""
@@ -37,13 +51,7 @@ class Holding(Adding):
         """It is over without having run (None: it is cancelled)."""
         self._finish(task, outcome)
 
-    def _launch(self, task: Task) -> None:
-        raise NotImplementedError
-
     def _finish(self, task: Task, outcome: Outcome | None) -> None:
-        raise NotImplementedError
-
-    def _close(self, wait: bool) -> None:
         raise NotImplementedError
 
     # --- the life of a task that has parents
@@ -75,6 +83,13 @@ class Holding(Adding):
                 raise
         finally:
             self._forget_parents(task)
+
+    def _count_waiting(self) -> int:
+        return self._count_queued() + len(self._held)
+
+    def _withdraw(self, task: Task) -> bool:
+        """Take a task that has not started out of the pool. Returns whether the caller owns its completion now."""
+        return self._waiting.pop(task.task_id, None) is not None or self._take_held(task)
 
     def _take_held(self, task: Task) -> bool:
         """Take back a task whose parents are not done; returns whether the caller owns its completion now."""

@@ -54,7 +54,7 @@ def read_header(data: Buffer) -> dict[str, Any]:
 
 def size_of(data: Buffer) -> int:
     """How many bytes the message has whose beginning this is. Raises ValueError if this is none."""
-    sizes = [size for size in read_header(data)["sizes"] if not isinstance(size, str)]
+    sizes = [int(size) for size in read_header(data)["sizes"] if not isinstance(size, str)]
     return _header_end(data) + sum(size + -size % _ALIGNMENT for size in sizes)
 
 

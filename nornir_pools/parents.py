@@ -14,9 +14,9 @@ from concurrent import futures
 from typing import Any
 
 from . import outcome as outcomes
+from .calls import Stand
 from .errors import CommandError, OptionError, ParentFailedError
 from .outcome import Outcome
-from .stands import Stand
 from .task import CommandTask, Task
 
 __all__ = ["Parents", "check_after", "replace_tasks"]
@@ -50,9 +50,7 @@ class _Swap:
         return self._done[id(value)]
 
 
-def replace_tasks(
-    args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any], Sequence[Task]]:
+def replace_tasks(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any], Sequence[Task]]:
     """The arguments with a `Stand` in place of each task, and the tasks, each once, in the order of the stands' indices."""
     if _PLAIN.issuperset(map(type, args)) and (not kwargs or _PLAIN.issuperset(map(type, kwargs.values()))):
         return args, kwargs, ()  # almost always, and done for every task

@@ -11,9 +11,8 @@ from concurrent import futures
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from . import message
 from .condition import Condition
-from .errors import ArgumentError, CommandError, PoolError
+from .errors import CommandError, PoolError
 from .outcome import Outcome, Unread
 
 if TYPE_CHECKING:
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from .base import PoolBase
     from .parents import Parents
 
-__all__ = ["CommandTask", "Task", "dump_call"]
+__all__ = ["CommandTask", "Task"]
 
 # Until Python 3.10 the futures' TimeoutError was a class of its own: there, a wait that ran out is both.
 if sys.version_info >= (3, 11):
@@ -177,8 +176,8 @@ class Task(futures.Future[Any]):
 
     def __reduce__(self) -> Any:
         raise TypeError(
-            f"task {self.name!r} cannot be sent to another process: as an argument, or in a list, tuple or dict that is one, it "
-            "would be replaced by its value; elsewhere give its value, wait_return()"
+            f"task {self.name!r} cannot be sent to another process: as an argument, or in a list, tuple or dict, it would be "
+            "replaced by its value; elsewhere give its value, wait_return()"
         )
 
     def __await__(self) -> Generator[Any, None, Any]:
@@ -234,26 +233,6 @@ class Task(futures.Future[Any]):
 
     def _note_error(self, error: BaseException) -> None:
         pass
-
-
-def dump_call(task: Task, replace: Callable[[Any], Any] | None = None) -> list[message.Buffer]:
-    """The task's call, pickled, of which the task lets go; `replace` may give something else for an argument.
-
-    Raises ArgumentError if it cannot be pickled.
-    """
-    args, kwargs = task.args, task.kwargs
-    if replace is not None:
-        args = tuple(map(replace, args))
-        kwargs = {name: replace(value) for name, value in kwargs.items()}
-    try:
-        parts = message.dump((task.func, args, kwargs))
-    except Exception as error:
-        raise ArgumentError(
-            f"task {task.name!r} of pool {task._pool.name!r}: the function or an argument cannot be sent to another process: "
-            f"{type(error).__name__}: {error}"
-        ) from error
-    task.func, task.args, task.kwargs = None, (), {}
-    return parts
 
 
 class CommandTask(Task):

@@ -22,7 +22,7 @@ ROOT = PACKAGE.parent
 TIERS: tuple[tuple[str, ...], ...] = (
     ("_version", "errors", "here", "kinds", "cpus", "findings"),
     ("settings", "options", "message", "condition"),
-    ("outcome", "stands"),
+    ("outcome", "calls"),
     ("task",),
     ("command", "deaths", "tasks", "progress", "shared_memory", "parents"),
     ("adding",),

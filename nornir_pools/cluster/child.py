@@ -14,9 +14,9 @@ from typing import Any, NamedTuple, NoReturn
 
 from .. import message
 from .. import outcome as outcomes
+from ..calls import load_call
 from ..errors import SpoolError
 from ..here import end_pools, here
-from ..stands import load_call
 from .context import Surroundings
 from .environment import is_environments
 from .folder import FULL, PASSING

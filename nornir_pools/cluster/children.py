@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["fall", "hold", "release"]
 
+_PLACE = ("file", "at", "size", "command")
+
 
 def hold(pool: ClusterPool, task: Task, run: Run, group: Group, parts: Sequence[message.Buffer]) -> None:
     """Write a task down that waits for parents; like any other it survives the script."""
@@ -68,8 +70,8 @@ def release(pool: ClusterPool, task: Task) -> None:
 
 def _place_of(run: Run, parent: Task) -> dict[str, Any]:
     if parent._place is not None and parent._place[0] is run.spool:
-        place = {name: parent._place[1][name] for name in ("file", "at", "size") if name in parent._place[1]}
-        return {**place, "task": parent.name, **({"command": True} if isinstance(parent, CommandTask) else {})}
+        place: dict[str, Any] = {name: parent._place[1][name] for name in _PLACE if name in parent._place[1]}
+        return {"command": isinstance(parent, CommandTask), **place, "task": parent.name}
     return {"file": f"shared/{run.store.share(parent.result()).digest}", "task": parent.name}
 
 

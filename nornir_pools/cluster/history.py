@@ -12,7 +12,7 @@ from .. import errors
 from ..errors import PoolError
 from .spool import Spool, task_attempt
 
-__all__ = ["History", "PastJob", "PastTask", "Sending", "error_of", "read_history", "told"]
+__all__ = ["History", "PastJob", "PastTask", "Sending", "error_of", "read_history", "told", "values_of_failures"]
 
 # What the journal tells of a task that is done, beside where its outcome is kept: that goes when the run is closed.
 _TOLD = ("ok", "job", "host", "started", "finished", "log_start", "log_end", "cpu", "memory", "status", "last", "error")
@@ -171,6 +171,14 @@ def read_history(spool: Spool) -> History:
         if note is not None:
             note(entry)
     return history
+
+
+def values_of_failures(spool: Spool) -> set[str]:
+    """The files with the values that tasks which have failed, and can be run again, were given as arguments."""
+    failed = spool.failed_calls()
+    tasks = read_history(spool).tasks if failed else {}
+    parents = (tasks[word] for number in failed for word in tasks[number].parents[0] if isinstance(word, int) and word in tasks)
+    return {past.outcome["file"] for past in parents if past.outcome is not None}
 
 
 def told(facts: dict[str, Any]) -> dict[str, Any]:

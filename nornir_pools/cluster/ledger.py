@@ -54,6 +54,7 @@ class Ledger:
         self.groups: list[Group] = []
         self.failures = failures
         self.budget = budget or Budget("", "", None)
+        self.families = False  # whether tasks were ever held back until others were done
         self._done = 0  # tasks that have ended in one way or another, but for those that were cancelled or never run
         self._swept = 0.0  # when it was last looked for tasks that wait though the pool has stopped
         self._spool = spool
@@ -88,6 +89,7 @@ class Ledger:
         """A task is about to be published, or to be held back."""
         with self._lock:
             self._entries[number] = Entry(number, task, group, held=held)
+            self.families |= held
             if not held:
                 self._count(group)
 
@@ -146,6 +148,16 @@ class Ledger:
         self._finish(task, outcome)
         if too_many and self.failures.error is not None:
             self._stop(self.failures.error)
+
+    def note_time(self, group: Group, seconds: float) -> None:
+        """A task of the group has run so long. Workers get to know how long one may take: near its end, a job takes no more."""
+        group.seconds += seconds
+        group.finished += 1
+        if seconds > 1.2 * group.longest and seconds > 1.0:
+            if group.longest:
+                self._spool.remove(f"todo/{group.number}/longest.{group.longest:.0f}")
+            group.longest = seconds
+            self._spool.tell_workers(group.number, f"longest.{seconds:.0f}")
 
     def heed_budget(self, jobs: Mapping[str, Job]) -> None:
         """If the jobs have used what they may, stop: those that wait fail."""

@@ -1,5 +1,5 @@
-"""What stays of tasks: outcomes that were collected, until the run is closed, so that another process can take it over; and
-calls that have failed, so that they can be run again."""
+"""What stays of tasks: outcomes that were collected, until the run is closed, so that another process can take it over; calls
+that wait for such outcomes; and calls that have failed, so that they can be run again."""
 
 from __future__ import annotations
 
@@ -84,6 +84,23 @@ class Packs(Journal):
         """The paths of large outcomes that were taken out of the inbox."""
         folders = [name for name in self.names("packs") if name.isdigit()]
         return [f"packs/{folder}/{name}" for folder in folders for name in self.names(f"packs/{folder}")]
+
+    def hold(self, task: str, parts: Sequence[Buffer]) -> None:
+        """Write down a call that is not to be seen by workers yet."""
+        folder = f"held/{task_number(task) // SHARD:04d}"
+        self.make_folder(folder)
+        self.write(f"{folder}/{task}", parts, "pool")
+
+    def held(self, task: str) -> bytearray:
+        """A call that was held back."""
+        return self.read(f"held/{task_number(task) // SHARD:04d}/{task}")
+
+    def drop_held(self, task: str, *, failed: bool = False) -> None:
+        """Remove it; one that has `failed` can be run again."""
+        path = f"held/{task_number(task) // SHARD:04d}/{task}"
+        if failed:
+            self.keep_failed(path, task)
+        self.remove(path)
 
     def keep_failed(self, source: str, task: str) -> None:
         """A call that stands there has failed: have it stay, for whoever wants to run it again."""

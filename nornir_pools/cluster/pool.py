@@ -7,7 +7,6 @@ import itertools
 import logging
 import os
 import threading
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,11 +15,12 @@ from .. import message, settings
 from .. import outcome as outcomes
 from ..adding import PoolView
 from ..base import PoolBase, PoolKind
+from ..calls import dump_call
 from ..errors import PoolKindError, SpoolError
 from ..local.serial import run_here
 from ..options import Options
 from ..parents import check_after
-from ..task import Task, dump_call
+from ..task import Task
 from .choosing import choose_executor
 from .context import ContextReader
 from .places import runs_folder

@@ -101,25 +101,6 @@ class Spool(Packs):
                     raise
                 self._made.discard(folder)  # it was empty, so it was removed, and may be again before the call is in it
 
-    def hold(self, task: str, parts: Sequence[Buffer]) -> None:
-        """Write down a call that is not to be seen by workers yet."""
-        folder = f"held/{task_number(task) // SHARD:04d}"
-        if folder not in self._made:
-            self.make_folder(folder)
-            self._made.add(folder)
-        self.write(f"{folder}/{task}", parts, "pool")
-
-    def held(self, task: str) -> bytearray:
-        """A call that was held back."""
-        return self.read(f"held/{task_number(task) // SHARD:04d}/{task}")
-
-    def drop_held(self, task: str, *, failed: bool = False) -> None:
-        """Remove it; one that has `failed` can be run again."""
-        path = f"held/{task_number(task) // SHARD:04d}/{task}"
-        if failed:
-            self.keep_failed(path, task)
-        self.remove(path)
-
     def withdraw(self, group: int, task: str) -> bool:
         """Take a call back; returns False if a worker has it. It is the claim of a worker, made by the pool.
 
@@ -161,7 +142,7 @@ class Spool(Packs):
         return [name for name in self.names("inbox", optional=False) if _DELIVERED.match(name)]
 
     def unanswered(self) -> dict[str, str]:
-        """Every call of the run whose outcome was not collected: its name -> the folder it is in (held/…, todo/…, claimed/…, inbox).
+        """Every call of the run whose outcome was not collected: its name -> the folder it is in (held/…, todo/… and so on).
 
         Listed in the order in which calls move, so that none is missed unless it is given back just then.
         """
@@ -192,14 +173,19 @@ class Spool(Packs):
         self.make_folder(f"todo/{group}")
         self.write(f"todo/{group}/{word}", [b""], who="pool")
 
-    def discard(self, *, keep_logs: Collection[str]) -> None:
+    def discard(self, *, keep_logs: Collection[str], keep_values: Collection[str] = ()) -> None:
         """Remove what a closed run needs no more: all but its description, its journal, the calls that have failed with what
-        they need, and logs that are to be kept."""
+        they need, and logs that are to be kept, and values."""
         import shutil  # no worker needs it
 
         failed = bool(self.failed_calls())
         for name in (*_FOLDERS, "held"):
             if name == "shared" and failed:
+                continue
+            if name == "packs" and keep_values:
+                for file in (*self.moved_outcomes(), *(f"packs/{pack}" for pack in self.names("packs"))):
+                    if file not in keep_values and not file.removeprefix("packs/").isdigit():
+                        self.remove(file)
                 continue
             if name == "jobs" and keep_logs:
                 for file in self.names("jobs"):

@@ -14,7 +14,7 @@ from typing import Any
 
 from .. import message
 from .. import outcome as outcomes
-from ..errors import ResultError, SpoolError
+from ..errors import ResultError
 from ..outcome import Outcome, Unread
 from ..task import CommandTask, Task
 from .packs import PACKED
@@ -116,4 +116,3 @@ def _is_value(data: bytearray, task: Task | None) -> bool:
     except ValueError:  # its header is longer
         return False
     return bool(facts.get("ok")) and not isinstance(task, CommandTask)
-

@@ -23,7 +23,7 @@ from .budget import Budget
 from .cancelling import carry_out
 from .failures import Failures
 from .folder import FULL, PASSING
-from .history import told
+from .history import told, values_of_failures
 from .jobs import Group
 from .lag import Lag
 from .launching import Launcher
@@ -184,7 +184,8 @@ class Watcher:
                 self._spool.note(t="closed")
                 self.values.fetch_all()
                 if not self._keep_all:
-                    self._spool.discard(keep_logs=self._failed_logs)
+                    values = values_of_failures(self._spool) if self.ledger.families else ()
+                    self._spool.discard(keep_logs=self._failed_logs, keep_values=values)
             except OSError as error:
                 logger.warning("pool %r: its run's folder could not be cleared: %s", self._pool, error)
             self.ledger.finish_all(None)  # there are none, unless the script was interrupted
@@ -232,13 +233,10 @@ class Watcher:
                 fault = fault or error
         return taken, fault
 
-    def _read(self, name: str) -> tuple[bytearray, float]:
+    def _take_word(self, name: str) -> None:
         data, renamed = self._spool.read_dated(f"inbox/{name}")
         self._lag.note_file(name, renamed)
-        return data, self._lag.here(renamed)
-
-    def _take_word(self, name: str) -> None:
-        data, at = self._read(name)
+        at = self._lag.here(renamed)
         facts = {**json.loads(data), "at": at}
         facts["log"] = self._spool.log_path_of(facts)
         word = name.rpartition(".")[2]
@@ -255,7 +253,7 @@ class Watcher:
         if number in self._accepted:
             return  # another try was faster
         try:
-            data, renamed = self.values.read_head(name, entry and entry.task)
+            data, renamed = self.values.read_head(name, entry.task if entry else None)
             self._lag.note_file(name, renamed)
             facts = message.read_header(data)
             if "ok" not in facts:  # it is the call: see Spool.draft_outcome
@@ -295,17 +293,7 @@ class Watcher:
         group.fruitless = 0
         if "started" in facts:
             self.supply.endings.note_end(number, facts)
-            group.seconds += facts["finished"] - facts["started"]
-            group.finished += 1
-            self._note_longest(group, facts["finished"] - facts["started"])
-
-    def _note_longest(self, group: Group, seconds: float) -> None:
-        """Let the group's workers know how long a task may take: near its end, a job takes no more of them."""
-        if seconds > 1.2 * group.longest and seconds > 1.0:
-            if group.longest:
-                self._spool.remove(f"todo/{group.number}/longest.{group.longest:.0f}")
-            group.longest = seconds
-            self._spool.tell_workers(group.number, f"longest.{seconds:.0f}")
+            self.ledger.note_time(group, facts["finished"] - facts["started"])
 
 
 def _word_order(name: str) -> tuple[str, int]:

@@ -14,8 +14,8 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .. import message
+from ..calls import dump_call, load_call
 from ..errors import ArgumentError
-from ..stands import load_call
 from .memory import AVAILABLE, LARGE, MemoryFile, Part, into_files
 
 if TYPE_CHECKING:
@@ -85,8 +85,6 @@ class Store:
         used: dict[int, MemoryFile] = {}
         self._here.used = used
         try:
-            from ..task import dump_call  # no worker needs it
-
             return dump_call(task), used
         finally:
             self._here.used = before
@@ -100,7 +98,7 @@ class Store:
         task.func, task.args = _call_frozen, (_Frozen(self, parts, used.values()),)
 
     def fill(self, task: Task) -> list[Part]:
-        """As `pack`, for a call that was frozen, with the values of its parents. Raises ArgumentError, or what reading raises."""
+        """As `pack`, for a call that was frozen, with the values of its parents, which may raise as well."""
         parents, task._parents = task._parents, None
         assert parents is not None
         task.args = (*task.args, [parent.result() for parent in parents.values])
