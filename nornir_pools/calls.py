@@ -48,9 +48,13 @@ def dump_call(task: Task, replace: Callable[[Any], Any] | None = None) -> list[m
     try:
         parts = message.dump((task.func, args, kwargs))
     except Exception as error:
+        from concurrent.futures import Future  # no worker needs it
+
+        foreign = any(isinstance(value, Future) for value in (*args, *kwargs.values()))
+        hint = "; a Future of another executor stands for nothing here: give its result()" if foreign else ""
         raise ArgumentError(
             f"task {task.name!r} of pool {task._pool.name!r}: the function or an argument cannot be sent to another process: "
-            f"{type(error).__name__}: {error}"
+            f"{type(error).__name__}: {error}{hint}"
         ) from error
     task.func, task.args, task.kwargs = None, (), {}  # not its parents: their values are to come
     return parts

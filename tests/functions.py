@@ -205,3 +205,9 @@ class Counter:
 
     def __call__(self, n: int) -> int:
         return self.start * n
+
+
+def sum_two(one: Any, other: Any) -> tuple[float, float, bool]:
+    """The sums of two arrays, and whether both can be written."""
+    one += 0
+    return float(one.sum()), float(other.sum()), bool(one.flags.writeable and other.flags.writeable)

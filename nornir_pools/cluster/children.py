@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from .. import message
-from ..errors import PoolError, SpoolError
+from ..errors import ArgumentError, PoolError, SpoolError
 from ..outcome import Outcome
 from ..task import CommandTask, Task
 from .spool import task_name
@@ -58,7 +58,7 @@ def release(pool: ClusterPool, task: Task) -> None:
     if run is None or entry is None or parents is None:
         return  # it was ended with the run
     run.watcher.ledger.failures.check()
-    places = [_place_of(run, parent) for parent in parents.values]
+    places = [_place_of(run, task, parent) for parent in parents.values]
     # Where the values are must be seen by the nodes before the call is that tells of them.
     run.spool.hand_out()
     parts = message.with_header(run.spool.held(entry.file), parents=places)
@@ -68,11 +68,20 @@ def release(pool: ClusterPool, task: Task) -> None:
         task._let_go()
 
 
-def _place_of(run: Run, parent: Task) -> dict[str, Any]:
+def _place_of(run: Run, task: Task, parent: Task) -> dict[str, Any]:
     if parent._place is not None and parent._place[0] is run.spool:
         place: dict[str, Any] = {name: parent._place[1][name] for name in _PLACE if name in parent._place[1]}
         return {"command": isinstance(parent, CommandTask), **place, "task": parent.name}
-    return {"file": f"shared/{run.store.share(parent.result()).digest}", "task": parent.name}
+    try:
+        shared = run.store.share(parent.result())
+    except (PoolError, OSError):
+        raise
+    except Exception as error:
+        what = f"the value of its parent, task {parent.name!r}, cannot be sent to another process"
+        raise ArgumentError(
+            f"task {task.name!r} of pool {task._pool.name!r}: {what}: {type(error).__name__}: {error}"
+        ) from error
+    return {"file": f"shared/{shared.digest}", "task": parent.name}
 
 
 def fall(pool: ClusterPool, task: Task, outcome: Outcome | None) -> None:

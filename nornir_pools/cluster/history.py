@@ -178,7 +178,7 @@ def values_of_failures(spool: Spool) -> set[str]:
     failed = spool.failed_calls()
     tasks = read_history(spool).tasks if failed else {}
     parents = (tasks[word] for number in failed for word in tasks[number].parents[0] if isinstance(word, int) and word in tasks)
-    return {past.outcome["file"] for past in parents if past.outcome is not None}
+    return {past.outcome["file"] for past in parents if past.outcome is not None and past.outcome["ok"]}
 
 
 def told(facts: dict[str, Any]) -> dict[str, Any]:

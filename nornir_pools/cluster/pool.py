@@ -165,12 +165,12 @@ class ClusterPool(PoolBase):
     def _release(self, task: Task) -> None:
         from .children import release
 
-        release(self, task)
+        (run_here if self.executor == "debug" else release)(self, task)
 
     def _fall(self, task: Task, outcome: outcomes.Outcome | None) -> None:
         from .children import fall
 
-        fall(self, task, outcome)
+        (PoolBase._fall if self.executor == "debug" else fall)(self, task, outcome)
 
     def _publish(self, run: Run, task: Task, group: Group, parts: Sequence[message.Buffer]) -> None:
         number = self._number(task)

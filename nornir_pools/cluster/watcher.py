@@ -84,8 +84,7 @@ class Watcher:
         self._thread.start()
 
     def expect(self, number: int, task: Task, group: Group, **more: Any) -> None:
-        """A task is about to be published, or, with `parents`, held back. (It is registered and journalled before it can be
-        claimed.)"""
+        """A task is about to be published, or, with `parents`, held back. (Registered before it can be claimed, that is.)"""
         if isinstance(task, CommandTask):
             more["command"] = task.cmd
         self._spool.note(t="task", n=number, name=task.name, group=group.number, **more)
