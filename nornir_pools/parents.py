@@ -73,6 +73,19 @@ def check_after(after: Any) -> tuple[futures.Future[Any], ...]:
     return tasks
 
 
+class _Listener:
+    """What a parent calls when it is done. It calls on nobody once that is settled: a Future keeps its callbacks, and is not
+    to keep its children and their other parents with them."""
+
+    def __init__(self, parents: Parents) -> None:
+        self.parents: Parents | None = parents
+
+    def __call__(self, parent: futures.Future[Any]) -> None:
+        parents = self.parents
+        if parents is not None:
+            parents._note(parent)
+
+
 class Parents:
     """The tasks that `task` waits for: those whose `values` it gets, and those that it only comes `after`."""
 
@@ -82,18 +95,20 @@ class Parents:
         self.after = after
         self._left = len(values) + len(after) + 1
         self._claimed = False
+        self._listener = _Listener(self)
         self._lock = threading.Lock()  # guards _left and _claimed; nothing is called under it
 
     def claim(self) -> bool:
         """Exactly one party decides what becomes of the task; returns whether that is the caller."""
         with self._lock:
             claimed, self._claimed = self._claimed, True
+        self._listener.parents = None
         return not claimed
 
     def listen(self) -> None:
         """Have `settle` called once all parents are done, or one has failed; now, if that is so already."""
         for parent in (*self.values, *self.after):
-            parent.add_done_callback(self._note)
+            parent.add_done_callback(self._listener)
         self._note(None)
 
     def _note(self, parent: futures.Future[Any] | None) -> None:

@@ -237,7 +237,9 @@ def sum_traced(values: list[Traced]) -> int:
 
 
 def needs_file(path: str) -> int:
-    return len(Path(path).read_text()) + 1
+    if not Path(path).exists():
+        raise ValueError(path)
+    return 1
 
 
 def sum_two_lists(values: list[Any]) -> float:

@@ -21,6 +21,7 @@ from .adopting import task_of
 from .children import hold
 from .context import Surroundings
 from .history import History, PastTask, read_history
+from .jobs import Group
 from .places import find_run
 from .pool import ClusterPool
 from .reading import view_run
@@ -89,15 +90,25 @@ def run_again(pool: ClusterPool, path: Path, tasks: Sequence[TaskView], given: M
             call = spool.read(calls[number])
             family = _parents(pool, run, spool, history, past, call, made) if any(past.parents) else None
             task = made[number] = task_of(pool, past)
-            if family is None:
-                pool._publish(run, task, group, [call])
-            else:
-                task._parents = Parents(task, *family)
-                hold(pool, task, run, group, [call])
-                pool._held[task.task_id] = task._parents
-                task._parents.listen()
+            try:
+                _add(pool, run, task, group, call, family)
+            except BaseException:  # nobody is to wait for what is not there
+                pool._unfinished.pop(task.task_id, None)
+                raise
     finally:
         spool.close()
+
+
+def _add(
+    pool: ClusterPool, run: Run, task: Task, group: Group, call: Buffer, family: tuple[list[Task], list[Task]] | None
+) -> None:
+    if family is None:
+        pool._publish(run, task, group, [call])
+        return
+    parents = task._parents = Parents(task, *family)
+    hold(pool, task, run, group, [call])
+    pool._held[task.task_id] = parents
+    parents.listen()
 
 
 def _parents(

@@ -45,7 +45,7 @@ def _name_of(pool: ClusterPool, parent: Any) -> int | str:
     """What the journal calls a parent: its number in the run, or if it is not of it, its name."""
     place = getattr(parent, "_place", None)
     if getattr(parent, "_pool", None) is pool:
-        number = pool._places.get(parent.task_id) or (place and pool._run and place[0] is pool._run.spool and place[1]["n"])
+        number = pool._places.get(parent.task_id) or (place and pool._run and place[0] is pool._run.spool and place[1].get("n"))
         if number:
             return int(number)
     return str(getattr(parent, "name", "a future"))

@@ -90,6 +90,7 @@ def test_a_value_that_cannot_be_read_fails_the_child_and_is_named(tmp_path: Path
         child.wait_return()
 
 
+@pytest.mark.slow
 def test_a_parent_that_is_tried_again_is_waited_for(tmp_path: Path) -> None:
     pool = get(tmp_path, "local")
     parent = pool.add_task("parent", functions.die_once, str(tmp_path / "mark"))
