@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent import futures
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -39,6 +39,7 @@ class Adding(futures.Executor):
         *,
         may_block: bool = True,
         options: dict[str, Any] | None = None,
+        after: Sequence[futures.Future[Any]] = (),
     ) -> _T:
         raise NotImplementedError
 
@@ -50,6 +51,9 @@ class Adding(futures.Executor):
 
     def add_task(self, name: str, func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Task:
         """Have ``func(*args, **kwargs)`` run and return its task.
+
+        An argument that is a task, of this pool or another, is replaced by its value; so is one in a list, tuple or dict. Then
+        the call is run once these parents are done. If one fails, or is cancelled, so is this task (ParentFailedError).
 
         Blocks while 32 × `num_threads` tasks wait, so that a loop over a large volume does not fill the memory (not in
         a task of this pool, nor in a done-callback). Raises TypeError if `func` is not callable or the call cannot be
@@ -124,8 +128,10 @@ class Adding(futures.Executor):
             raise
         self.abandon()
 
-    def with_options(self, **options: Any) -> PoolView:
+    def with_options(self, *, after: Any = (), **options: Any) -> PoolView:
         """A view of this pool, with job options of their own for the tasks that are added through it.
+
+        `after`: a task or future, or several, that have to succeed before these tasks start, which get nothing of them.
 
         A pool of this machine takes them too and has no use for them, so that a script can move to a cluster.
         Raises OptionError for a name that is no option.
@@ -144,9 +150,10 @@ def _name_of(func: Callable[..., Any]) -> str:
 class PoolView(Adding):
     """A pool with options of their own for the tasks added through it; all else is the pool's."""
 
-    def __init__(self, pool: PoolBase, options: dict[str, Any]) -> None:
+    def __init__(self, pool: PoolBase, options: dict[str, Any], after: Sequence[futures.Future[Any]] = ()) -> None:
         self._pool = pool
         self._options = options
+        self._after = after
 
     def _add(
         self,
@@ -158,15 +165,17 @@ class PoolView(Adding):
         *,
         may_block: bool = True,
         options: dict[str, Any] | None = None,
+        after: Sequence[futures.Future[Any]] = (),
     ) -> _T:
-        return self._pool._add(kind, name, func, args, kwargs, may_block=may_block, options=self._options)
+        after = (*self._after, *after)
+        return self._pool._add(kind, name, func, args, kwargs, may_block=may_block, options=self._options, after=after)
 
     def _command_environment(self) -> dict[Any, Any] | None:
         return self._pool._command_environment()
 
-    def with_options(self, **options: Any) -> PoolView:
+    def with_options(self, *, after: Any = None, **options: Any) -> PoolView:
         """The same pool with these options on top of the view's."""
-        return self._pool.with_options(**{**self._options, **options})
+        return self._pool.with_options(after=self._after if after is None else after, **{**self._options, **options})
 
     def share(self, value: Any) -> Any:
         """As of the pool itself."""

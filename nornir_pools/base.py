@@ -3,6 +3,7 @@
 The life of a task, whatever the pool::
 
     add_task ── checks, makes the Task, registers it ──> _unfinished
+                                                            │ _hold, until its parents are done: _held (holding.py)
                                                             │ _launch (the backend)
                             _waiting (queued, not started) ─┤
                                                             │ whoever takes the call out of _waiting owns the task
@@ -15,17 +16,20 @@ from __future__ import annotations
 import logging
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from . import outcome as outcomes
-from .adding import Adding, PoolView
+from .adding import PoolView
 from .appearance import Appearance
 from .errors import CommandError, OptionError, PoolClosedError, PoolError, WorkerDiedError
 from .here import here
+from .holding import Holding
 from .kinds import PoolKind
 from .members import PoolMembers
 from .outcome import Outcome
+from .parents import Parents, check_after, replace_tasks
 from .progress import Watch
 from .settings import usable_cpus
 from .task import Task
@@ -47,7 +51,7 @@ def live_pools() -> list[PoolBase]:
     return [pool for pool in list(_live) if not pool._over]
 
 
-class PoolBase(Appearance, Adding, PoolMembers):
+class PoolBase(Appearance, Holding, PoolMembers):
     """A pool: a `concurrent.futures.Executor` whose Futures have names.
 
     `num_threads` is the most tasks that run at once (None: as many as this process may use CPUs).
@@ -57,6 +61,7 @@ class PoolBase(Appearance, Adding, PoolMembers):
     _sends_calls = False  # to other processes, so that it is worth while to send several at once
 
     def __init__(self, name: str = "", num_threads: int | None = None) -> None:
+        super().__init__()
         self._name = str(name)
         self.num_threads = num_threads if num_threads is not None else usable_cpus()
         if not isinstance(self.num_threads, int) or self.num_threads < 1:
@@ -68,7 +73,6 @@ class PoolBase(Appearance, Adding, PoolMembers):
         self._added = 0  # all that were ever registered; guarded by _lock
         self._finishing: dict[int, Task] = {}  # their Futures are being completed: results are known, callbacks run
         self._tasks = Tasks(self)
-        self._waiting: dict[int, Task] = {}  # not started; to take a task out of it is to own its completion
         self._unasked = Unasked()
         self._changed = threading.Condition()  # told of ends and starts of tasks while so few are unfinished:
         self._told_below = 0
@@ -76,17 +80,7 @@ class PoolBase(Appearance, Adding, PoolMembers):
         self._on_close: Callable[[PoolBase], None] | None = None  # the registry's: forget the name
         _live.add(self)
 
-    # --- what a backend says
-
-    def _launch(self, task: Task) -> None:
-        """Start a registered task, now or later. What it raises leaves `add_task`, and the task with it."""
-        raise NotImplementedError
-
-    def _close(self, wait: bool) -> None:
-        """Free everything, once what runs is done. Called at least once, `wait`: return when nothing is left."""
-
-    def _count_waiting(self) -> int:
-        return len(self._waiting)
+    # --- what a backend says, beside what stands in holding.py
 
     def _waiting_for(self) -> str:
         """What the waiting tasks wait for, if that is known."""
@@ -94,11 +88,11 @@ class PoolBase(Appearance, Adding, PoolMembers):
 
     # --- adding tasks
 
-    def with_options(self, **options: Any) -> PoolView:
+    def with_options(self, *, after: Any = (), **options: Any) -> PoolView:
         from .options import check_names  # a pool of threads has no other use for it
 
         check_names(options)
-        return PoolView(self, options)
+        return PoolView(self, options, check_after(after))
 
     def _add(
         self,
@@ -110,13 +104,15 @@ class PoolBase(Appearance, Adding, PoolMembers):
         *,
         may_block: bool = True,
         options: dict[str, Any] | None = None,
+        after: Sequence[Future[Any]] = (),
     ) -> _T:
         if not callable(func):
             raise TypeError(
                 f"task {name!r} of pool {self._name!r}: {func!r} is not callable (pass the function, not its result)"
             )
-        if may_block and self._count_waiting() >= WAITING_PER_WORKER * self.num_threads:
+        if may_block and self._count_queued() >= WAITING_PER_WORKER * self.num_threads:
             self._hold_back()
+        args, kwargs, parents = replace_tasks(args, kwargs)
         task = kind(self, str(name), func, args, kwargs)
         if options:
             task.options = options
@@ -126,8 +122,12 @@ class PoolBase(Appearance, Adding, PoolMembers):
             self._unfinished[task.task_id] = task
             self._added += 1
         try:
-            self._launch(task)
+            if parents or after:
+                self._hold(task, Parents(task, parents, after))
+            else:
+                self._launch(task)
         except BaseException:
+            self._held.pop(task.task_id, None)
             self._unfinished.pop(task.task_id, None)
             with self._lock:
                 self._added -= 1
@@ -142,13 +142,9 @@ class PoolBase(Appearance, Adding, PoolMembers):
         limit = WAITING_PER_WORKER * self.num_threads
         # Until half of them are done: to wake the producer for each task would cost more than a short task does.
         few = limit // 2
-        self._wait_until(lambda: self._closed or self._count_waiting() <= few, few + self.num_threads)
+        self._wait_until(lambda: self._closed or self._count_queued() <= few, few + self.num_threads)
 
     # --- completing tasks
-
-    def _withdraw(self, task: Task) -> bool:
-        """Take a task that has not started out of the pool. Returns whether the caller owns its completion now."""
-        return self._waiting.pop(task.task_id, None) is not None
 
     def cancel(self, task: Task, *, running: bool = False) -> bool:
         """Take a task of this pool back if it has not started, as ``task.cancel()``; returns whether it is cancelled now.
@@ -179,13 +175,12 @@ class PoolBase(Appearance, Adding, PoolMembers):
         """Whether a task that is not done, and whose Future does not say so, has started."""
         return False
 
-    def _assist(self, task: Task) -> None:
-        """Called before a wait for `task`: a worker of this pool must not wait for what only it could run."""
-
     def _finish(self, task: Task, outcome: Outcome | None) -> None:
         """Complete the task's Future (None: it was cancelled). Called once, by the owner of the task."""
         self._finishing[task.task_id] = task
         self._unfinished.pop(task.task_id, None)
+        if self._held:
+            self._forget_parents(task)
         if outcome is not None and (error := outcome.error) is not None:
             if task._called_off and isinstance(error, (CommandError, WorkerDiedError)):
                 outcome = None  # it was ended because it is to be cancelled
@@ -248,7 +243,9 @@ class PoolBase(Appearance, Adding, PoolMembers):
                 task.cancel()
         if wait:
             self.wait_completion()
-        self._close(wait)
+            self._close(wait)
+        else:
+            self._close_soon()
         self._over = self._over or wait
         self._unasked.log(self._name)
 
@@ -277,7 +274,7 @@ class PoolBase(Appearance, Adding, PoolMembers):
         self._lock = threading.Lock()
         self._changed = threading.Condition()
         self._waiters, self._told_below = [], 0
-        for table in (self._unfinished, self._finishing, self._waiting):
+        for table in (self._unfinished, self._finishing, self._waiting, self._held):
             table.clear()
         self._unasked = Unasked()
         self._forget_workers()

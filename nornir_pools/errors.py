@@ -8,6 +8,7 @@
     ├── PoolClosedError (RuntimeError)      the pool was shut down
     ├── ArgumentError (TypeError)           a call that cannot be sent to another process
     ├── ResultError (RuntimeError)          a value or exception that could not be sent back
+    ├── ParentFailedError (RuntimeError)    a task that this one was given, or came after, has failed
     ├── TaskExitError (RuntimeError)        the task called sys.exit
     ├── TaskInterruptedError (RuntimeError) the task raised KeyboardInterrupt
     ├── CommandError (RuntimeError)         a command was killed by a signal
@@ -50,6 +51,7 @@ __all__ = [
     "JobTimeoutError",
     "NodeFailedError",
     "OptionError",
+    "ParentFailedError",
     "PoolClosedError",
     "PoolError",
     "PoolKindError",
@@ -99,6 +101,17 @@ class ArgumentError(PoolError, TypeError):
 
 class ResultError(PoolError, RuntimeError):
     """What the task returned or raised could not be brought back; the message holds its text and traceback."""
+
+
+class ParentFailedError(PoolError, RuntimeError):
+    """The `task` was not run, since its `parent`, a task that it was given or came after, has failed, or was not run either.
+
+    `root` is the one that has failed; its error is the ``__cause__``.
+    """
+
+    task: str = ""
+    parent: str = ""
+    root: str = ""
 
 
 class TaskExitError(PoolError, RuntimeError):

@@ -22,7 +22,7 @@ Buffer: TypeAlias = "bytes | bytearray | memoryview"
 Share: TypeAlias = Callable[[memoryview], "str | None"]
 """Stores a large read-only buffer once for many messages and returns its name, or None to have it in the message."""
 
-__all__ = ["Buffer", "Share", "dump", "load", "pack", "read_header", "unpack"]
+__all__ = ["Buffer", "Share", "dump", "load", "pack", "read_header", "size_of", "unpack", "with_header"]
 
 _ALIGNMENT = 64  # bytes: what numpy likes arrays to start at
 _OUT_OF_BAND = 1 << 16  # bytes: smaller buffers are cheaper inside the pickle
@@ -41,8 +41,7 @@ def pack(header: dict[str, Any], parts: Sequence[Buffer], share: Share | None = 
         sizes.append(len(part) if name is None else name)
         if name is None:
             inside += [part, bytes(-len(part) % _ALIGNMENT)]
-    head = json.dumps({**header, "sizes": sizes}).encode()
-    return [head + b" " * (-(len(head) + 1) % _ALIGNMENT) + b"\n", *inside]
+    return [_head({**header, "sizes": sizes}), *inside]
 
 
 def read_header(data: Buffer) -> dict[str, Any]:
@@ -51,6 +50,17 @@ def read_header(data: Buffer) -> dict[str, Any]:
     if not isinstance(header, dict) or "sizes" not in header:
         raise ValueError("not a message of nornir_pools")
     return header
+
+
+def size_of(data: Buffer) -> int:
+    """How many bytes the message has whose beginning this is. Raises ValueError if this is none."""
+    sizes = [int(size) for size in read_header(data)["sizes"] if not isinstance(size, str)]
+    return _header_end(data) + sum(size + -size % _ALIGNMENT for size in sizes)
+
+
+def with_header(data: Buffer, **more: Any) -> list[Buffer]:
+    """The message with more in its header, to be written one part after the other."""
+    return [_head({**read_header(data), **more}), memoryview(data)[_header_end(data) :]]
 
 
 def unpack(data: Buffer, fetch: Callable[[str], memoryview] | None = None) -> tuple[dict[str, Any], list[memoryview]]:
@@ -99,6 +109,11 @@ def dump(value: Any) -> list[Buffer]:
 def load(parts: Sequence[Buffer]) -> Any:
     """What `dump` was given. Arrays in it stay views of the parts: writable if these are."""
     return pickle.loads(parts[0], buffers=parts[1:])
+
+
+def _head(header: dict[str, Any]) -> bytes:
+    head = json.dumps(header).encode()
+    return head + b" " * (-(len(head) + 1) % _ALIGNMENT) + b"\n"
 
 
 def _header_end(data: Buffer) -> int:

@@ -19,18 +19,32 @@ from .errors import PoolError, RemoteTraceback, ResultError, TaskExitError, Task
 
 _PACKAGE = os.path.dirname(__file__) + os.sep
 
-__all__ = ["Outcome", "call", "failure", "freeze", "host_name", "thaw"]
+__all__ = ["Outcome", "Unread", "call", "failure", "freeze", "host_name", "thaw"]
 
 
 class Outcome:
     """How one call ended. `error` is None for success; `facts` (plain data) say where and when it ran."""
 
-    __slots__ = ("error", "facts", "value")
+    __slots__ = ("error", "facts", "place", "value")
 
     def __init__(self, value: Any = None, error: BaseException | None = None, facts: dict[str, Any] | None = None) -> None:
         self.value = value
         self.error = error
         self.facts: dict[str, Any] = {} if facts is None else facts
+        self.place: tuple[Any, dict[str, Any]] | None = None  # where it is kept, for tasks that its value is an argument of
+
+
+class Unread:
+    """Stands for an outcome's value that is not unpickled before somebody asks for it."""
+
+    def __init__(self, facts: dict[str, Any], parts: Sequence[message.Buffer], name: str) -> None:
+        self._facts = facts
+        self._parts = parts
+        self._name = name
+
+    def read(self) -> Outcome:
+        """The outcome with the value, or with an error that says why there is none. Never raises."""
+        return thaw(self._facts, self._parts, self._name)
 
 
 def call(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Outcome:

@@ -96,9 +96,15 @@ class LocalThreadPoolBase(PoolBase, ThreadPoolMembers):
         self._finish(task, outcome)
         del task, outcome
 
-    def _assist(self, task: Task) -> None:
-        if self in here.pools and self._withdraw(task):
+    def _assist(self, task: Task, timeout: float | None) -> float | None:
+        if self not in here.pools:
+            return super()._assist(task, timeout)
+        if self._held and (parents := self._held.get(task.task_id)) is not None:
+            timeout = parents.wait(timeout)  # with this worker's help, if it takes that
+        timeout = super()._assist(task, timeout)
+        if self._waiting.pop(task.task_id, None) is not None:
             self._run(task)
+        return timeout
 
     def _close(self, wait: bool) -> None:
         with self._lock:

@@ -11,18 +11,18 @@ from concurrent import futures
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from . import message
 from .condition import Condition, NotDoneError, run_callbacks
-from .errors import ArgumentError, CommandError, PoolError
+from .errors import CommandError, PoolError
 from .members import CommandMembers, TaskMembers
-from .outcome import Outcome
+from .outcome import Outcome, Unread
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from .base import PoolBase
+    from .parents import Parents
 
-__all__ = ["CommandTask", "SerialTask", "Task", "TaskWithEvent", "dump_call"]
+__all__ = ["CommandTask", "SerialTask", "Task", "TaskWithEvent"]
 
 
 class Task(futures.Future[Any], TaskMembers):
@@ -42,6 +42,9 @@ class Task(futures.Future[Any], TaskMembers):
     _traceback: TracebackType | None = None
     _parts: Sequence[Any] = ()  # the call, pickled, while it waits to be sent to another process
     _called_off = False  # what runs it is being ended for `PoolBase.cancel`: that is no failure
+    _parents: Parents | None = None  # whose values are to be filled into the call, until they are
+    _unread: Unread | None = None  # its value, if nobody has asked for it yet
+    _place: tuple[Any, dict[str, Any]] | None = None  # of a cluster's task: the run, and where its outcome is kept there
 
     def __init__(
         self, pool: PoolBase, name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -121,6 +124,8 @@ class Task(futures.Future[Any], TaskMembers):
         """The same as `wait_return`."""
         if self._state != "FINISHED":  # the last state there is: nothing changes any more
             self._wait_until_done(timeout)
+        if self._unread is not None:
+            self._read()
         error = self._exception
         if error is None:
             return self._result
@@ -135,17 +140,20 @@ class Task(futures.Future[Any], TaskMembers):
         """The task's exception, or None if it succeeded. Blocks and raises TimeoutError and CancelledError as `result`."""
         if self._state != "FINISHED":
             self._wait_until_done(timeout)
+        if self._unread is not None:
+            self._read()
         if self._exception is not None:
             self._pool._was_asked(self)
         return self._exception
 
     def _get_snapshot(self) -> Any:
         """How newer versions of asyncio ask for all of it at once."""
-        self._pool._was_asked(self)
+        if self._state == "FINISHED":
+            self.exception()
         return super()._get_snapshot()  # type: ignore[misc]
 
     def _wait_until_done(self, timeout: float | None) -> None:
-        self._pool._assist(self)
+        timeout = self._pool._assist(self, timeout)
         try:
             super().exception(timeout)
         except futures.CancelledError:
@@ -172,17 +180,39 @@ class Task(futures.Future[Any], TaskMembers):
             self._pool._finish(self, None)
         return self.cancelled()
 
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            f"task {self.name!r} cannot be sent to another process: as an argument, or in a list, tuple or dict, it would be "
+            "replaced by its value; elsewhere give its value, wait_return()"
+        )
+
     def __await__(self) -> Generator[Any, None, Any]:
         import asyncio
 
         return asyncio.wrap_future(self).__await__()
 
     def _take_call(self) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
-        """The call, which the task lets go of."""
+        """The call, with the values of its parents, which the task lets go of."""
         assert self.func is not None
-        call = self.func, self.args, self.kwargs
-        self.func, self.args, self.kwargs = None, (), {}
-        return call
+        func, args, kwargs, parents = self.func, self.args, self.kwargs, self._parents
+        self._let_go()
+        return (func, args, kwargs) if parents is None else (func, *parents.fill(args, kwargs))
+
+    def _let_go(self) -> None:
+        self.func, self.args, self.kwargs, self._parents = None, (), {}, None
+
+    def _read(self) -> None:
+        """Unpickle the value, for who asks for it first. (Without a lock: that may run anything.)"""
+        unread = self._unread
+        outcome = unread.read() if unread is not None else None
+        with self._condition:
+            if outcome is None or self._unread is None:
+                return  # another thread was faster, and all are to get the same object
+            if outcome.error is None:
+                self._result = outcome.value
+            else:
+                self._exception, self._traceback = outcome.error, outcome.error.__traceback__
+            self._unread = None
 
     def _complete(self, outcome: Outcome | None) -> None:
         """Give the Future its outcome (None: it was cancelled) and run its callbacks."""
@@ -193,10 +223,12 @@ class Task(futures.Future[Any], TaskMembers):
             super().cancel()
         if outcome is None or self._state != "RUNNING":
             self.set_running_or_notify_cancel()
-        self.func, self.args, self.kwargs = None, (), {}
+        self._let_go()
         if outcome is None:
             return
-        self.facts = outcome.facts
+        self.facts, self._place = outcome.facts, outcome.place
+        if isinstance(outcome.value, Unread):
+            self._unread, outcome.value = outcome.value, None
         if outcome.error is None:
             self.set_result(self._value_of(outcome.value))
         else:
@@ -214,26 +246,6 @@ class Task(futures.Future[Any], TaskMembers):
         pass
 
 
-def dump_call(task: Task, replace: Callable[[Any], Any] | None = None) -> list[message.Buffer]:
-    """The task's call, pickled, of which the task lets go; `replace` may give something else for an argument.
-
-    Raises ArgumentError if it cannot be pickled.
-    """
-    args, kwargs = task.args, task.kwargs
-    if replace is not None:
-        args = tuple(map(replace, args))
-        kwargs = {name: replace(value) for name, value in kwargs.items()}
-    try:
-        parts = message.dump((task.func, args, kwargs))
-    except Exception as error:
-        raise ArgumentError(
-            f"task {task.name!r} of pool {task._pool.name!r}: the function or an argument cannot be sent to another process: "
-            f"{type(error).__name__}: {error}"
-        ) from error
-    task._take_call()
-    return parts
-
-
 class CommandTask(Task, CommandMembers):
     """A shell command given to a pool by ``add_process``. Its value is the command's stdout as text."""
 
@@ -242,11 +254,9 @@ class CommandTask(Task, CommandMembers):
     stderrdata: str = ""
     _returncode: int | None = None
 
-    def __init__(
-        self, pool: PoolBase, name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> None:
-        super().__init__(pool, name, func, args, kwargs)
-        self.cmd = args[0]
+    def __init__(self, *call: Any) -> None:
+        super().__init__(*call)
+        self.cmd = self.args[0]
         """The command as it was given."""
         self._runner: int | None = None  # the thread that runs it
 

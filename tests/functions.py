@@ -268,3 +268,42 @@ class Counter:
 
     def __call__(self, n: int) -> int:
         return self.start * n
+
+
+def sum_two(one: Any, other: Any) -> tuple[float, float, bool]:
+    """The sums of two arrays, and whether both can be written."""
+    one += 0
+    return float(one.sum()), float(other.sum()), bool(one.flags.writeable and other.flags.writeable)
+
+
+class Traced:
+    """A value that leaves the id of each process that unpickles it in a file."""
+
+    def __init__(self, number: int, log: str, size: int = 0) -> None:
+        import numpy as np
+
+        self.number = number
+        self.log = log
+        self.filling = np.ones(size // 8)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        append_line(self.log, os.getpid())
+
+
+def traced(number: int, log: str, size: int = 0) -> Traced:
+    return Traced(number, log, size)
+
+
+def sum_traced(values: list[Traced]) -> int:
+    return sum(value.number for value in values)
+
+
+def needs_file(path: str) -> int:
+    if not Path(path).exists():
+        raise ValueError(path)
+    return 1
+
+
+def sum_two_lists(values: list[Any]) -> float:
+    return float(values[0].sum()) + float(values[1])

@@ -18,7 +18,15 @@ def task_facts(task: TaskView) -> dict[str, Any]:
     """A task, for JSON: times in seconds since the epoch, memory in bytes."""
     names = ("number", "name", "state", "command", "status", "job", "node", "added", "started", "finished", "cpu", "memory")
     facts = {name: getattr(task, name) for name in names}
-    return {**facts, "error": task.error, "last": _last(task), "cause": task.cause, "tries": list(task.tries), "log": task.log}
+    return {
+        **facts,
+        "error": task.error,
+        "last": _last(task),
+        "cause": task.cause,
+        "tries": list(task.tries),
+        "log": task.log,
+        "waits_for": list(task.waits_for),
+    }
 
 
 def run_facts(view: RunView) -> dict[str, Any]:

@@ -29,6 +29,7 @@ _ADVICE = {
     "NodeFailedError": "its node failed; run it again: nornir-pools retry {run} --task {task}",
     "JobLostError": "run it again: nornir-pools retry {run} --task {task}",
     "JobCancelledError": "somebody has cancelled its job; run it again: nornir-pools retry {run} --task {task}",
+    "ParentFailedError": "run both again, once what failed is mended: nornir-pools retry {run} --failed",
     "SubmissionError": "correct the option that SLURM refuses, and run it again",
 }
 
@@ -46,7 +47,9 @@ def why(run: Run, task: TaskWord, json: Json = False) -> None:
     """
     view = pools.look(run)
     one = view.task(task)
-    lines = _of_waiting(view) if one.state == "waiting" else _of_failed(view, one) if one.state == "failed" else _of_other(one)
+    lines = (
+        _of_waiting(view, one) if one.state == "waiting" else _of_failed(view, one) if one.state == "failed" else _of_other(one)
+    )
     if json:
         as_json({**task_facts(one), "why": lines, "asked": dict(one.options)})
         return
@@ -57,9 +60,13 @@ def why(run: Run, task: TaskWord, json: Json = False) -> None:
         say(f"  {line}")
 
 
-def _of_waiting(view: RunView) -> list[str]:
+def _of_waiting(view: RunView, task: TaskView) -> list[str]:
     if view.info.state != "held" and not view.live_jobs():
         return ["waits in vain: no process holds its run, and no job of the run is alive (nornir_pools.attach goes on with it)"]
+    if task.waits_for:
+        some = ", ".join(_parent(view, word) for word in task.waits_for[:3]) + (" …" if len(task.waits_for) > 3 else "")
+        count = f"{len(task.waits_for)} tasks" if len(task.waits_for) > 1 else "a task"
+        return [f"waits      for {count} whose values it gets, or that it comes after: {some}"]
     waiting = view.counts["waiting"]
     busy = [job for job in view.jobs if job.state != "sent"]
     lines = [f"waits      for its turn: {waiting} tasks wait, {view.counts['running']} run in {len(busy)} jobs"]
@@ -79,6 +86,12 @@ def _of_waiting(view: RunView) -> list[str]:
     if not view.jobs:
         lines.append("jobs       none yet: they are being sent")
     return lines
+
+
+def _parent(view: RunView, word: int | str) -> str:
+    if isinstance(word, str):
+        return f"{word} (of another pool of its script)"
+    return f"{word} ({view.task(word).name}), {view.task(word).state}"
 
 
 def _of_failed(view: RunView, task: TaskView) -> list[str]:

@@ -9,16 +9,24 @@ from pathlib import Path
 from typing import Any
 
 from .. import message
+from ..calls import load_call
 from ..cpus import usable_cpus
 from ..errors import PoolError, RunNotFoundError
+from ..message import Buffer
 from ..options import Options
+from ..outcome import Outcome
+from ..parents import Parents
+from ..task import Task
+from .adopting import task_of
+from .children import hold
 from .context import Surroundings
-from .history import read_history
+from .history import History, PastTask, read_history
+from .jobs import Group
 from .places import find_run
 from .pool import ClusterPool
 from .reading import view_run
-from .run import read_facts
-from .shared import SharedStore, use_store
+from .run import Run, read_facts
+from .shared import SharedStore, use_store, values_of
 from .spool import Spool
 from .views import TaskView
 
@@ -74,13 +82,74 @@ def run_again(pool: ClusterPool, path: Path, tasks: Sequence[TaskView], given: M
         history, calls = read_history(spool), spool.failed_calls()
         run = pool._started()
         run.spool.adopt_shared(spool)
-        for task in tasks:
-            past = history.tasks[task.number]
+        made: dict[int, Task] = {}
+        for number in sorted(task.number for task in tasks):  # parents have smaller numbers than their children
+            past = history.tasks[number]
             options = Options(**{**history.groups[past.group], "stop_after": 0}).with_task(given)
             group = run.watcher.ledger.group_for(options)
-            pool._publish(run, pool._task_of(past), group, [spool.read(calls[task.number])])
+            call = spool.read(calls[number])
+            family = _parents(pool, run, spool, history, past, call, made) if any(past.parents) else None
+            task = made[number] = task_of(pool, past)
+            try:
+                _add(pool, run, task, group, call, family)
+            except BaseException:  # nobody is to wait for what is not there
+                pool._unfinished.pop(task.task_id, None)
+                raise
     finally:
         spool.close()
+
+
+def _add(
+    pool: ClusterPool, run: Run, task: Task, group: Group, call: Buffer, family: tuple[list[Task], list[Task]] | None
+) -> None:
+    if family is None:
+        pool._publish(run, task, group, [call])
+        return
+    parents = task._parents = Parents(task, *family)
+    hold(pool, task, run, group, [call])
+    pool._held[task.task_id] = parents
+    parents.listen()
+
+
+def _parents(
+    pool: ClusterPool, run: Run, spool: Spool, history: History, past: PastTask, call: Buffer, made: Mapping[int, Task]
+) -> tuple[list[Task], list[Task]]:
+    """The parents of a task that is run again: those that are as well, and the values of the others. Raises PoolError."""
+    known: list[dict[str, Any]] = message.read_header(call).get("parents", [])
+    values, after = past.parents
+    found = []
+    for index, word in enumerate(values):
+        other = history.tasks.get(word) if isinstance(word, int) else None
+        if isinstance(word, int) and word in made:
+            found.append(made[word])
+        elif other is not None and other.outcome is not None and other.outcome["ok"] and not other.outcome.get("status"):
+            place = {"file": f"shared/{run.store.put(spool.kept(other.outcome))}", "command": other.command is not None}
+            found.append(_known(pool, run, other.name, place))
+        elif other is None and index < len(known):  # it was stored as if it had been shared
+            found.append(_known(pool, run, str(word), known[index]))
+        else:
+            raise _no_value(spool, past, other.name if other is not None else str(word))
+    for word in after:
+        other = history.tasks.get(word) if isinstance(word, int) else None
+        if other is not None and word not in made and not (other.outcome is not None and other.outcome["ok"]):
+            raise _no_value(spool, past, other.name)
+    return found, [made[word] for word in after if isinstance(word, int) and word in made]
+
+
+def _known(pool: ClusterPool, run: Run, name: str, place: dict[str, Any]) -> Task:
+    """Stands for a parent whose value is in the run."""
+    task = Task(pool, name, _known, (), {})
+    outcome = Outcome()
+    outcome.place = run.spool, place
+    task._complete(outcome)
+    return task
+
+
+def _no_value(spool: Spool, past: PastTask, parent: str) -> PoolError:
+    return PoolError(
+        f"task {past.number} ({past.name}) of run {spool.path.name} cannot be run again without a value of its parent, task "
+        f"{parent!r}, which has not succeeded: run both again"
+    )
 
 
 def recorded_call(run: str | os.PathLike[str], task: str | int) -> Callable[[], Any]:
@@ -96,6 +165,11 @@ def recorded_call(run: str | os.PathLike[str], task: str | int) -> Callable[[], 
             int(name.partition(".")[0]): f"{folder}/{name}" for name, folder in spool.unanswered().items() if folder != "inbox"
         }
         place = there.get(wanted.number)
+    if wanted.waits_for or wanted.cause == "ParentFailedError":
+        raise RunNotFoundError(
+            f"task {wanted.number} ({wanted.name}) of run {view.info.name} has not got all its arguments: they are values of "
+            "other tasks, which have not succeeded"
+        )
     if place is None:
         why = "those of tasks that have succeeded are not kept" if wanted.state == "succeeded" else "it was removed"
         raise RunNotFoundError(
@@ -108,7 +182,7 @@ def recorded_call(run: str | os.PathLike[str], task: str | int) -> Callable[[], 
         header, parts = message.unpack(spool.read(place), store.read)
         context = json.loads(bytes(store.read(header["context"])))
         Surroundings(facts["environment"], usable_cpus()).enter(context)
-        func, args, kwargs = message.load(parts)
+        func, args, kwargs = load_call(parts, values_of(spool, header.get("parents", ())))
         return func(*args, **kwargs)
 
     return call

@@ -44,7 +44,7 @@ class Cancelling:
     def has_begun(self, number: int) -> bool:
         """Whether a worker has the task; False if it is over."""
         entry = self._ledger.find(number)
-        return entry is not None and not self._spool.waits(entry.group.number, entry.file)
+        return entry is not None and not entry.held and not self._spool.waits(entry.group.number, entry.file)
 
     def ask(self, numbers: Collection[int] | None) -> None:
         """Have these tasks be cancelled (None: all), and the jobs that run them."""
@@ -76,6 +76,10 @@ class Cancelling:
         self._asked[: len(asked)] = again
 
     def _call_off(self, entry: Entry) -> bool:
+        if entry.held:
+            if self._ledger.call_off(entry.number):
+                self._spool.drop_held(entry.file)
+            return True
         if not self._spool.withdraw(entry.group.number, entry.file):
             return False
         self._ledger.call_off(entry.number)
@@ -126,6 +130,8 @@ def _cancel_here(view: RunView, spool: Spool, numbers: Collection[int] | None) -
                     spool.drop(group, call)
                     continue
             spool.note(t="cancelled", n=number)  # a worker has it: its job is ended
+            if folder.startswith("held/"):
+                spool.drop_held(call)
             if number in running:
                 jobs.add(running[number])
         _end_jobs(view, jobs)

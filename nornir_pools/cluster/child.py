@@ -14,13 +14,14 @@ from typing import Any, NamedTuple, NoReturn
 
 from .. import message
 from .. import outcome as outcomes
+from ..calls import load_call
 from ..errors import SpoolError
 from ..here import PROFILES, end_at_once, end_pools, here
 from .context import Surroundings
 from .environment import is_environments
 from .folder import FULL, PASSING
 from .measures import Meter, command_facts, has_failed
-from .shared import SharedStore, use_store
+from .shared import SharedStore, use_store, values_of
 from .signals import signals
 from .spool import Spool
 
@@ -207,7 +208,7 @@ class _Runner:
         header, parts = message.unpack(self._spool.read(f"claimed/{self._worker}/{task}"), self._store.read)
         self._name = header["name"]
         self._surroundings.enter(self._context(header["context"]))
-        func, args, kwargs = message.load(parts)
+        func, args, kwargs = load_call(parts, values_of(self._spool, header.get("parents", ())))
         self._func = func
         del parts
         if PROFILES in os.environ:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import RunBusyError
+from .history import values_of_failures
 from .lease import Lease
 from .reading import view_run
 from .spool import Spool
@@ -67,7 +68,7 @@ def _remove(view: RunView, logs: set[str] | None) -> None:
         if logs is None:
             shutil.rmtree(view.info.path)
         else:
-            spool.discard(keep_logs=logs)
+            spool.discard(keep_logs=logs, keep_values=values_of_failures(spool))
             spool.note(t="closed")  # its values are gone: nobody can take it over any more
     finally:
         lease.release()

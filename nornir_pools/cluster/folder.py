@@ -16,7 +16,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 from ..errors import SpoolError
 from ..message import Buffer
 
-__all__ = ["FLAGS", "FULL", "PASSING", "Folder", "tried_again", "write_all"]
+__all__ = ["FLAGS", "FULL", "PASSING", "Folder", "read_part", "tried_again", "write_all"]
 
 FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW if hasattr(os, "O_NOFOLLOW") else 0
 PASSING = frozenset({errno.ESTALE, errno.EIO, errno.ETIMEDOUT})  # what a shared filesystem says in a bad moment
@@ -123,23 +123,23 @@ class Folder:
         return self.read_dated(name, start, size)[0]
 
     @tried_again
-    def read_dated(self, name: str, start: int = 0, size: int | None = None) -> tuple[bytearray, float]:
-        """The content of a file, and when it got its name, in seconds since the epoch by the file server's clock.
+    def read_dated(
+        self, name: str, start: int = 0, size: int | None = None, most: int | None = None
+    ) -> tuple[bytearray, float]:
+        """The content of a file (at `most` so much), and when it got its name, in seconds since the epoch by the file
+        server's clock.
 
         (That is when its inode was changed last, since nothing happens to a file of the protocol after its rename.)
         """
         fd = os.open(name, os.O_RDONLY | FLAGS, dir_fd=self._fd)
         try:
-            status = os.fstat(fd)
-            data = bytearray(status.st_size - start if size is None else size)
-            with memoryview(data) as view:
-                position = 0
-                while position < len(data) and (count := os.preadv(fd, [view[position:]], start + position)):
-                    position += count
-            del data[position:]
-            return data, status.st_ctime
+            return read_part(fd, start, size, most), os.fstat(fd).st_ctime
         finally:
             os.close(fd)
+
+    def size(self, name: str) -> int:
+        """How many bytes a file has that a listing has shown."""
+        return os.stat(name, dir_fd=self._fd, follow_symlinks=False).st_size
 
     @property
     def fd(self) -> int:
@@ -232,6 +232,18 @@ class Folder:
     def error(self, what: str, error: OSError) -> SpoolError:
         """What to raise for an error of the system."""
         return SpoolError(f"the run's folder {self.path} {what}: {error.strerror}", folder=str(self.path), errno=error.errno)
+
+
+def read_part(fd: int, start: int, size: int | None, most: int | None = None) -> bytearray:
+    """So many bytes of a file from there on, all of them if no size is given, or as many as there are."""
+    size = os.fstat(fd).st_size - start if size is None else size
+    data = bytearray(size if most is None else min(size, most))
+    with memoryview(data) as view:
+        position = 0
+        while position < len(data) and (count := os.preadv(fd, [view[position:]], start + position)):
+            position += count
+    del data[position:]
+    return data
 
 
 def write_all(fd: int, parts: Sequence[Buffer]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +13,7 @@ from ..errors import PoolError
 from .names import log_name
 from .spool import Spool, task_attempt, task_number
 
-__all__ = ["History", "PastJob", "PastTask", "Sending", "error_of", "latest", "read_history", "told"]
+__all__ = ["History", "PastJob", "PastTask", "Sending", "error_of", "latest", "read_history", "told", "values_of_failures"]
 
 # What the journal tells of a task that is done, beside where its outcome is kept: that goes when the run is closed.
 _TOLD = ("ok", "job", "host", "started", "finished", "log_start", "log_end", "cpu", "memory", "status", "last", "error")
@@ -37,6 +37,8 @@ class PastTask:
     error: dict[str, Any] | None = None
     """With what it was given up."""
     cancelled: bool = False
+    parents: tuple[Sequence[int | str], Sequence[int | str]] = ((), ())
+    """What it was given the values of, and what it came after: numbers, or names of what was not this run's."""
     added: float = 0.0
     """In seconds since the epoch."""
     ended: float = 0.0
@@ -95,9 +97,10 @@ class History:
         self.groups[entry["n"]] = entry["options"]
 
     def _note_task(self, entry: dict[str, Any]) -> None:
-        self.tasks[entry["n"]] = PastTask(
-            entry["n"], entry["name"], entry["group"], entry.get("command"), added=entry.get("time", 0.0)
-        )
+        task = PastTask(entry["n"], entry["name"], entry["group"], entry.get("command"), added=entry.get("time", 0.0))
+        self.tasks[task.number] = task
+        if "parents" in entry:
+            task.parents = (entry["parents"][0], entry["parents"][1])
 
     def _note_again(self, entry: dict[str, Any]) -> None:
         task = self.tasks[entry["n"]]
@@ -169,6 +172,14 @@ def read_history(spool: Spool) -> History:
         if note is not None:
             note(entry)
     return history
+
+
+def values_of_failures(spool: Spool) -> set[str]:
+    """The files with the values that tasks which have failed, and can be run again, were given as arguments."""
+    failed = spool.failed_calls()
+    tasks = read_history(spool).tasks if failed else {}
+    parents = (tasks[word] for number in failed for word in tasks[number].parents[0] if isinstance(word, int) and word in tasks)
+    return {past.outcome["file"] for past in parents if past.outcome is not None and past.outcome["ok"]}
 
 
 def told(facts: dict[str, Any], spool: Spool) -> dict[str, Any]:

@@ -32,6 +32,8 @@ class Entry:
     task: Task
     group: Group
     attempt: int = 0
+    held: bool = False
+    """It waits for its parents, and no job is sent for it."""
     retried: Counter[str] = field(default_factory=Counter)
     """How often it was tried again, by cause."""
     history: list[str] = field(default_factory=list)
@@ -52,6 +54,7 @@ class Ledger:
         self.groups: list[Group] = []
         self.failures = failures
         self.budget = budget or Budget("", "", None)
+        self.families = False  # whether tasks were ever held back until others were done
         self._done = 0  # tasks that have ended in one way or another, but for those that were cancelled or never run
         self._swept = 0.0  # when it was last looked for tasks that wait though the pool has stopped
         self._spool = spool
@@ -82,15 +85,26 @@ class Ledger:
         """The next group of a run that was taken over."""
         self.groups.append(Group(len(self.groups), options))
 
-    def expect(self, number: int, task: Task, group: Group) -> None:
-        """A task is about to be published."""
+    def expect(self, number: int, task: Task, group: Group, *, held: bool = False) -> None:
+        """A task is about to be published, or to be held back."""
         with self._lock:
-            self._entries[number] = Entry(number, task, group)
-            self._count(group)
+            self._entries[number] = Entry(number, task, group, held=held)
+            self.families |= held
+            if not held:
+                self._count(group)
+
+    def release(self, number: int) -> bool:
+        """A task that was held back is about to be published; returns whether it is still there."""
+        with self._lock:
+            entry = self._entries.get(number)
+            if entry is not None and entry.held:
+                entry.held = False
+                self._count(entry.group)
+            return entry is not None
 
     def restore(self, past: PastTask, task: Task, group: Group, attempt: int) -> None:
         """A task of a run that was taken over is under way."""
-        entry = Entry(past.number, task, group, attempt, past.retried, past.tries)
+        entry = Entry(past.number, task, group, attempt, retried=past.retried, history=past.tries)
         with self._lock:
             self._entries[past.number] = entry
             self._count(group)
@@ -115,7 +129,8 @@ class Ledger:
             entry = self._entries.pop(number, None)
             if entry is None:
                 return None
-            entry.group.unfinished -= 1
+            if not entry.held:
+                entry.group.unfinished -= 1
             return entry.task
 
     def again(self, entry: Entry, group: Group) -> None:
@@ -133,6 +148,16 @@ class Ledger:
         self._finish(task, outcome)
         if too_many and self.failures.error is not None:
             self._stop(self.failures.error)
+
+    def note_time(self, group: Group, seconds: float) -> None:
+        """A task of the group has run so long. Workers get to know how long one may take: near its end, a job takes no more."""
+        group.seconds += seconds
+        group.finished += 1
+        if seconds > 1.2 * group.longest and seconds > 1.0:
+            if group.longest:
+                self._spool.remove(f"todo/{group.number}/longest.{group.longest:.0f}")
+            group.longest = seconds
+            self._spool.tell_workers(group.number, f"longest.{seconds:.0f}")
 
     def heed_budget(self, jobs: Mapping[str, Job]) -> None:
         """If the jobs have used what they may, stop: those that wait fail."""
@@ -189,6 +214,16 @@ class Ledger:
             finally:  # nobody else will: it was taken out
                 self.complete(task, outcomes.failure(error, task.name))
 
+    def fall(self, number: int, error: PoolError) -> None:
+        """Fail a task that was held back and is not run. (It is no failure of its own that would speak against going on.)"""
+        entry, task = self.find(number), self.take(number)
+        if task is not None and entry is not None:
+            try:
+                self._note_given_up(number, error)
+                self._spool.drop_held(entry.file, failed=True)
+            finally:
+                self._finish(task, outcomes.failure(error, task.name))
+
     def _note_given_up(self, number: int, error: PoolError) -> None:
         self._spool.note(**self._given_up(number, error))
 
@@ -203,7 +238,9 @@ class Ledger:
             for number, entry in sorted(self._entries.items(), reverse=True):  # all first, before workers claim more of them
                 if most is not None and len(taken) >= most:
                     break
-                if entry.group is group and self._spool.withdraw(group.number, entry.file) and (task := self.take(number)):
+                if entry.group is not group or entry.held:
+                    continue
+                if self._spool.withdraw(group.number, entry.file) and (task := self.take(number)):
                     taken.append((entry, task))
         finally:
             self._fail_taken(taken, error)

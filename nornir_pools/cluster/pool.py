@@ -7,7 +7,6 @@ import itertools
 import logging
 import os
 import threading
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,15 +15,16 @@ from .. import message, settings
 from .. import outcome as outcomes
 from ..adding import PoolView
 from ..base import PoolBase, PoolKind
+from ..calls import dump_call
 from ..errors import PoolKindError, SpoolError
 from ..local.serial import run_here
 from ..options import Options
-from ..task import CommandTask, Task, dump_call
+from ..parents import check_after
+from ..task import Task
 from .choosing import choose_executor
 from .context import ContextReader
-from .history import History, PastTask, error_of, latest
 from .places import runs_folder
-from .spool import Spool, task_attempt, task_name, task_number
+from .spool import Spool, task_name
 
 if TYPE_CHECKING:
     from .jobs import Group
@@ -67,6 +67,7 @@ class ClusterPool(PoolBase):
         self._told_size = False
         self._places: dict[int, int] = {}  # task id -> its number in the run
         self._start_lock = threading.Lock()  # guards the making of the run: the first task may come from several threads
+        self._waits_itself = self.executor == "debug"
 
     @classmethod
     def of_run(cls, path: Path) -> ClusterPool:
@@ -75,6 +76,7 @@ class ClusterPool(PoolBase):
         Raises RunBusyError if that process lives, RunNotFoundError if the run was closed, PoolError if it cannot be taken
         over from here.
         """
+        from .adopting import adopt
         from .run import Run, read_facts
 
         spool = Spool(path)
@@ -83,7 +85,7 @@ class ClusterPool(PoolBase):
         pool.options = Options(**facts["options"])
         pool._given = {}
         pool._run, history = Run.reopen(pool, spool, pool._finish)
-        pool._adopt(history)
+        adopt(pool, pool._run, history)
         pool._run.watcher.start()
         return pool
 
@@ -117,10 +119,12 @@ class ClusterPool(PoolBase):
 
         return plan_of(self, tasks)
 
-    def with_options(self, **options: Any) -> PoolView:
-        """A view of this pool whose tasks have these job options on top of the pool's. Raises OptionError."""
+    def with_options(self, *, after: Any = (), **options: Any) -> PoolView:
+        """A view of this pool whose tasks have these job options on top of the pool's, and come `after` these tasks.
+
+        Raises OptionError."""
         self.options.with_task(options)
-        return PoolView(self, options)
+        return PoolView(self, options, check_after(after))
 
     def share(self, value: Any) -> Any:
         """Store a value once, as it is now, and return what to pass to tasks in its place."""
@@ -133,20 +137,44 @@ class ClusterPool(PoolBase):
         if self.executor == "debug":
             run_here(self, task)
             return
-        run = self._started()
+        run, group, parts = self._call_of(task)
+        self._publish(run, task, group, parts)
         failures = run.watcher.ledger.failures
-        failures.check()
+        if failures.error is not None and self._withdraw(task):  # the pool has stopped meanwhile
+            failures.check()
+
+    def _call_of(self, task: Task) -> tuple[Run, Group, Sequence[message.Buffer]]:
+        """The run, made if there is none, and the group of a task, and its call as it is now."""
+        run = self._started()
+        run.watcher.ledger.failures.check()
         group = run.watcher.ledger.group_for(self.options.with_task(task.options) if task.options else self.options)
         header = {"name": task.name, "context": run.context(self._context.read())}
         parts = message.pack(header, dump_call(task, run.store.argument), run.share_buffer)
         self._warn_of_size(task, sum(map(len, parts)))
-        self._publish(run, task, group, parts)
-        if failures.error is not None and self._withdraw(task):  # the pool has stopped meanwhile
-            failures.check()
+        return run, group, parts
+
+    def _number(self, task: Task) -> int:
+        """The next number of the run, which is the task's from now on."""
+        number = self._places[task.task_id] = next(self._numbers)
+        return number
+
+    def _prepare(self, task: Task) -> None:
+        from .children import hold
+
+        hold(self, task, *self._call_of(task))
+
+    def _release(self, task: Task) -> None:
+        from .children import release
+
+        (run_here if self.executor == "debug" else release)(self, task)
+
+    def _fall(self, task: Task, outcome: outcomes.Outcome | None) -> None:
+        from .children import fall
+
+        (PoolBase._fall if self.executor == "debug" else fall)(self, task, outcome)
 
     def _publish(self, run: Run, task: Task, group: Group, parts: Sequence[message.Buffer]) -> None:
-        number = next(self._numbers)
-        self._places[task.task_id] = number
+        number = self._number(task)
         # Registered and journalled before it can be claimed: an outcome finds its task.
         run.watcher.expect(number, task, group)
         try:
@@ -178,66 +206,19 @@ class ClusterPool(PoolBase):
                     self._run = Run.create(self, self._folder, self._finish)
         return self._run
 
-    # --- taking over the run of another process
-
-    def _adopt(self, history: History) -> None:
-        """Make the tasks of a run anew: those that are over with their values and errors, the others where they stand."""
-        assert self._run is not None
-        spool, ledger = self._run.spool, self._run.watcher.ledger
-        for name in spool.moved_outcomes():
-            outcome = name.rpartition("/")[2]
-            if not history.tasks[task_number(outcome)].over:
-                spool.move(name, f"inbox/{outcome}")  # it was moved, but that was not journalled any more
-        spool.restore_seized()
-        for group in ledger.groups:
-            for name in spool.withdrawn(group.number):
-                spool.restore(group.number, name)
-        places = latest(spool.unanswered())
-        if any(not task.over and task.number not in places for task in history.tasks.values()):
-            time.sleep(1.0)  # it may have been given back from one folder to another while they were listed
-            places.update(latest(spool.unanswered()))
-        self._numbers = itertools.count(max(history.tasks, default=0) + 1)
-        for past in history.tasks.values():
-            place = places.get(past.number)
-            if not past.over and place is None:
-                logger.warning(
-                    "run %s: the task %r is not in it: its script died while it was being added", spool.path.name, past.name
-                )
-                ledger.note_cancelled(past.number)
-                continue
-            task = self._task_of(past)
-            self._kept.append(task)
-            if past.over:
-                self._finish(task, self._outcome_of(past))
-                continue
-            folder, name = place or ("", "")
-            group = ledger.groups[int(folder.split("/")[1]) if folder.startswith("todo/") else past.group]
-            self._places[task.task_id] = past.number
-            ledger.restore(past, task, group, task_attempt(name))
-
-    def _task_of(self, past: PastTask) -> Task:
-        kind = Task if past.command is None else CommandTask
-        task = kind(self, past.name, _sent, (past.command,), {})
-        task._take_call()
-        self._unfinished[task.task_id] = task
-        self._added += 1
-        return task
-
-    def _outcome_of(self, past: PastTask) -> outcomes.Outcome | None:
-        """How a task ended, as the journal has it."""
-        assert self._run is not None
-        if past.outcome is not None:
-            facts, parts = message.unpack(self._run.spool.kept(past.outcome))
-            facts["log"] = self._run.spool.log_path_of(facts)
-            return outcomes.thaw(facts, parts, past.name)
-        return None if past.error is None else outcomes.failure(error_of(past.error), past.name)
-
     def _finish(self, task: Task, outcome: Any) -> None:
         self._places.pop(task.task_id, None)
         super()._finish(task, outcome)
 
     def _withdraw(self, task: Task) -> bool:
-        return self._run is not None and self._run.watcher.cancelling.withdraw(self._places.get(task.task_id, 0))
+        """`cancel` claims the task as a worker would, by the same rename: one of the two gets it."""
+        if self._run is None:
+            return False
+        number, ledger = self._places.get(task.task_id, 0), self._run.watcher.ledger
+        entry = ledger.find(number)
+        if entry is not None and entry.held:
+            return self._take_held(task) and ledger.cancel(number)
+        return self._run.watcher.cancelling.withdraw(number)
 
     def _has_begun(self, task: Task) -> bool:
         return self._run is not None and self._run.watcher.cancelling.has_begun(self._places.get(task.task_id, 0))
@@ -248,9 +229,9 @@ class ClusterPool(PoolBase):
         self._run.watcher.cancelling.ask([self._places.get(task.task_id, 0)])
         return True
 
-    def _count_waiting(self) -> int:
+    def _count_queued(self) -> int:
         busy = self._run.watcher.supply.busy_workers if self._run else 0
-        return max(0, len(self._unfinished) - busy)
+        return max(0, len(self._unfinished) - len(self._held) - busy)
 
     def _waiting_for(self) -> str:
         jobs = list(self._run.watcher.supply.jobs.values()) if self._run else []
@@ -258,6 +239,8 @@ class ClusterPool(PoolBase):
         return max(reasons, key=reasons.count, default="")
 
     def _close(self, wait: bool) -> None:
+        if wait:
+            self._kept.clear()  # what of a run that was taken over nobody else has is not fetched
         if self._run is not None:
             self._run.watcher.close(wait)
         self._kept.clear()
@@ -290,7 +273,3 @@ class ClusterPool(PoolBase):
         """The hosts of the workers that are up."""
         jobs = list(self._run.watcher.supply.jobs.values()) if self._run else []
         return sorted({job.host for job in jobs if job.up and job.live})
-
-
-def _sent(*_: Any) -> None:
-    """Stands for the function of a task that another process has added: that is in the run's folder."""

@@ -27,6 +27,7 @@ def view_run(run: str | os.PathLike[str]) -> RunView:
     spool = Spool(path)
     try:
         # In the order in which calls move, so that none is missed; what the journal says of a task, read last, counts.
+        held = {task_number(name) for shard in spool.names("held") for name in spool.names(f"held/{shard}")}
         claimed = {claim: worker for worker in spool.names("claimed") for claim in spool.claims(worker)}
         started = {claim: _changed(spool, f"claimed/{worker}/{claim}") for claim, worker in claimed.items()}
         inbox = spool.inbox() if "inbox" in spool.names(".") else []
@@ -39,6 +40,7 @@ def view_run(run: str | os.PathLike[str]) -> RunView:
     for word in words:
         if word["t"] in ("up", "idle", "left"):
             history._note_word({**word, "time": 0.0})
+    waits_for = {number: _parents(history, answers, number) for number in held if number in history.tasks}
     running = {task_number(claim): (worker, started[claim]) for claim, worker in claimed.items()}
     ends: Counter[str] = Counter()
     for past in history.tasks.values():
@@ -46,7 +48,8 @@ def view_run(run: str | os.PathLike[str]) -> RunView:
             if entry is not None and "log" in entry:
                 ends[entry["log"]] = max(ends[entry["log"]], entry.get("log_end", 0))
     tasks = [
-        _task(path, history, past, answers.get(past.number), running.get(past.number), ends) for past in _in_order(history)
+        _task(path, history, past, answers.get(past.number), running.get(past.number), ends, waits_for.get(past.number, ()))
+        for past in _in_order(history)
     ]
     jobs = [] if history.closed else [_job(history, job) for job in history.jobs.values() if job.word != "left"]
     unanswered = [] if history.closed else [name for name, sending in history.sendings.items() if not sending.answered]
@@ -70,6 +73,7 @@ def _task(
     answer: dict[str, Any] | None,
     claim: tuple[str, float | None] | None,
     ends: Mapping[str, int],
+    waits_for: tuple[int | str, ...],
 ) -> TaskView:
     known: dict[str, Any] = {
         "number": past.number,
@@ -101,7 +105,14 @@ def _task(
             log_start=ends.get(log, 0),
             **known,
         )
-    return TaskView(state="waiting", **known)
+    return TaskView(state="waiting", waits_for=waits_for, **known)
+
+
+def _parents(history: History, answers: Mapping[int, Any], number: int) -> tuple[int | str, ...]:
+    """The parents that a task waits for."""
+    parents = dict.fromkeys(word for some in history.tasks[number].parents for word in some)
+    over = {past.number for past in history.tasks.values() if past.over}
+    return tuple(word for word in parents if word not in over and word not in answers)
 
 
 def _of_outcome(path: Path, done: Mapping[str, Any]) -> dict[str, Any]:

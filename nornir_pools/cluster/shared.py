@@ -6,12 +6,14 @@ import contextlib
 import mmap
 import threading
 import weakref
+from collections.abc import Sequence
 from typing import Any
 
 from .. import message
+from ..errors import ResultError
 from .spool import Spool
 
-__all__ = ["Shared", "SharedStore", "use_store"]
+__all__ = ["Shared", "SharedStore", "use_store", "values_of"]
 
 _HUGE = 500_000_000  # bytes: writing it takes seconds that somebody will wonder about
 _LARGE = 1 << 16  # bytes: an argument of type bytes is shared from this size on
@@ -48,6 +50,19 @@ def use_store(store: SharedStore) -> None:
     """In a worker: where shared values come from."""
     global _store
     _store = store
+
+
+def values_of(spool: Spool, places: Sequence[dict[str, Any]]) -> list[Any]:
+    """The values of a task's parents, from where they are kept. Raises ResultError that names the parent."""
+    values = []
+    for place, data in zip(places, spool.kept_all(places), strict=True):
+        try:
+            value = message.load(message.unpack(data)[1])
+        except Exception as error:
+            what = f"the value of task {place['task']!r}, which this task was given, cannot be read here"
+            raise ResultError(f"{what}: {type(error).__name__}: {error}", task=place["task"]) from error
+        values.append(value[1] if place.get("command") else value)  # of (status, stdout, stderr) a command's value is stdout
+    return values
 
 
 class SharedStore:

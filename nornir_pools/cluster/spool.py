@@ -6,6 +6,7 @@
     journal.jsonl                   what the pool did, one JSON object a line
     holder, lock                    which process holds the run (lease.py)
     shared/DIGEST                   contexts, and values that many tasks use, each once
+    held/SHARD/TASK                 a call that waits for the values of others
     todo/GROUP/SHARD/TASK           a waiting call; TASK is number.try, a shard holds 1,000 numbers, a group shares options
     todo/GROUP/WORD                 words to workers: stop, quit.WORKER, longest.SECONDS, avoid.NODE, crowd.WORKERS
     claimed/WORKER/TASK             a call that this worker has taken
@@ -17,7 +18,8 @@
     failed/SHARD/TASK               calls that have failed, to be run again if somebody asks for it
     jobs/                           sbatch scripts and logs
 
-A task moves by rename: todo → claimed → (outcome) inbox. Two rules hold everywhere. A file is complete or absent: it is
+A task moves by rename: todo → claimed → (outcome) inbox. One that is held back is written anew into todo, with the places of
+the values it gets. Two rules hold everywhere. A file is complete or absent: it is
 written under a name with a dot, which nobody looks at, and then renamed. And no path is opened before a listing has
 shown it: over NFS, a name that was looked for too early stays invisible for up to a minute.
 """
@@ -144,11 +146,13 @@ class Spool(Packs):
         return [name for name in self.names("inbox", optional=False) if _DELIVERED.match(name)]
 
     def unanswered(self) -> dict[str, str]:
-        """Every call of the run whose outcome was not collected: its name -> the folder it is in (todo/…, claimed/…, inbox).
+        """Every call of the run whose outcome was not collected: its name -> the folder it is in (held/…, todo/… and so on).
 
         Listed in the order in which calls move, so that none is missed unless it is given back just then.
         """
         found: dict[str, str] = {}
+        for shard in self.names("held"):
+            found.update(dict.fromkeys(self.names(f"held/{shard}"), f"held/{shard}"))
         for group in self.names("todo"):
             for shard, tasks in self.offers(int(group))[0]:
                 found.update(dict.fromkeys(tasks, f"todo/{group}/{shard}"))
@@ -173,14 +177,19 @@ class Spool(Packs):
         self.make_folder(f"todo/{group}")
         self.write(f"todo/{group}/{word}", [b""], who="pool")
 
-    def discard(self, *, keep_logs: Collection[str]) -> None:
+    def discard(self, *, keep_logs: Collection[str], keep_values: Collection[str] = ()) -> None:
         """Remove what a closed run needs no more: all but its description, its journal, the calls that have failed with what
-        they need, and logs that are to be kept."""
+        they need, and logs that are to be kept, and values."""
         import shutil  # no worker needs it
 
         failed = bool(self.failed_calls())
-        for name in _FOLDERS:
+        for name in (*_FOLDERS, "held"):
             if name == "shared" and failed:
+                continue
+            if name == "packs" and keep_values:
+                for file in (*self.moved_outcomes(), *(f"packs/{pack}" for pack in self.names("packs"))):
+                    if file not in keep_values and not file.removeprefix("packs/").isdigit():
+                        self.remove(file)
                 continue
             if name == "jobs" and keep_logs:
                 for file in self.names("jobs"):

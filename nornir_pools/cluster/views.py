@@ -34,6 +34,8 @@ class TaskView:
     job: str = ""
     """The id of the job that runs, or has run, it."""
     node: str = ""
+    waits_for: tuple[int | str, ...] = ()
+    """The numbers of the tasks that have to succeed before it starts, and have not; names of those that are not of the run."""
     added: float | None = None
     started: float | None = None
     finished: float | None = None

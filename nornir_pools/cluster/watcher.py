@@ -16,7 +16,6 @@ from collections.abc import Callable
 from typing import Any
 
 from .. import message
-from .. import outcome as outcomes
 from ..errors import PoolClosedError, PoolError, RunBusyError, SpoolError
 from ..outcome import Outcome
 from ..task import CommandTask, Task
@@ -24,7 +23,7 @@ from .budget import Budget
 from .cancelling import Cancelling
 from .failures import Failures
 from .folder import FULL, PASSING
-from .history import told
+from .history import told, values_of_failures
 from .jobs import Group
 from .lag import Lag
 from .launching import Launcher
@@ -32,6 +31,7 @@ from .lease import Lease
 from .ledger import Ledger
 from .spool import HANDED_BACK, IN_DOUBT, Spool, task_number
 from .supply import Supply
+from .values import Values
 
 __all__ = ["Watcher"]
 
@@ -61,6 +61,7 @@ class Watcher:
         budget: Budget | None = None,
     ) -> None:
         self.ledger = Ledger(spool, finish, failures, budget)
+        self.values = Values(spool)
         self._pool = pool
         self._spool = spool
         self._lease = lease
@@ -83,13 +84,21 @@ class Watcher:
         """Begin to watch."""
         self._thread.start()
 
-    def expect(self, number: int, task: Task, group: Group) -> None:
-        """A task is about to be published. (It is registered and journalled before it can be claimed.)"""
-        command = {"command": task.cmd} if isinstance(task, CommandTask) else {}
-        self._spool.note(t="task", n=number, name=task.name, group=group.number, **command)
-        self.ledger.expect(number, task, group)
+    def expect(self, number: int, task: Task, group: Group, **more: Any) -> None:
+        """A task is about to be published, or, with `parents`, held back. (Registered before it can be claimed, that is.)"""
+        if isinstance(task, CommandTask):
+            more["command"] = task.cmd
+        self._spool.note(t="task", n=number, name=task.name, group=group.number, **more)
+        self.ledger.expect(number, task, group, held="parents" in more)
         if self._relaxed:
             self._wake.set()
+
+    def release(self, number: int) -> bool:
+        """A task that was held back is about to be published; returns whether it is still there."""
+        released = self.ledger.release(number)
+        if self._relaxed:
+            self._wake.set()
+        return released
 
     def close(self, wait: bool) -> None:
         """Once all tasks are done, end the jobs and clear the folder; `wait` for that."""
@@ -173,11 +182,14 @@ class Watcher:
             try:
                 self.supply.end(self._collect, interrupted=self._interrupted)
                 self._spool.note(t="closed")
+                self.values.fetch_all()
                 if not self._keep_all:
-                    self._spool.discard(keep_logs=self._failed_logs)
+                    values = values_of_failures(self._spool) if self.ledger.families else ()
+                    self._spool.discard(keep_logs=self._failed_logs, keep_values=values)
             except OSError as error:
                 logger.warning("pool %r: its run's folder could not be cleared: %s", self._pool, error)
             self.ledger.finish_all(None)  # there are none, unless the script was interrupted
+        self.values.fetch_all()
         with contextlib.suppress(OSError):
             self._lease.release()
         self._spool.close()
@@ -221,13 +233,10 @@ class Watcher:
                 fault = fault or error
         return taken, fault
 
-    def _read(self, name: str) -> tuple[bytearray, float]:
+    def _take_word(self, name: str) -> None:
         data, renamed = self._spool.read_dated(f"inbox/{name}")
         self._lag.note_file(name, renamed)
-        return data, self._lag.here(renamed)
-
-    def _take_word(self, name: str) -> None:
-        data, at = self._read(name)
+        at = self._lag.here(renamed)
         facts = {**json.loads(data), "at": at}
         facts["log"] = self._spool.log_path_of(facts)
         word = name.rpartition(".")[2]
@@ -243,11 +252,12 @@ class Watcher:
         entry = self.ledger.find(number)
         if number in self._accepted:
             return  # another try was faster
-        data, _ = self._read(name)
         try:
-            if "ok" not in message.read_header(data):  # it is the call: see Spool.draft_outcome
+            data, renamed = self.values.read_head(name, entry.task if entry else None)
+            self._lag.note_file(name, renamed)
+            facts = message.read_header(data)
+            if "ok" not in facts:  # it is the call: see Spool.draft_outcome
                 raise ValueError("there was no room for it (disk full, or quota)")
-            facts, parts = message.unpack(data)
         except ValueError as error:  # perhaps a file server has crashed, and what it had taken is not all there
             if entry is not None:
                 where = f"is not in the run's folder {self._spool.path}, or not whole"
@@ -259,7 +269,7 @@ class Watcher:
             return
         if entry is None:
             return  # another try was faster, or the task was given up
-        outcome = outcomes.thaw(facts, parts, entry.task.name)
+        outcome = self.values.outcome(data, facts, entry.task)
         if name.startswith(f"{entry.file}."):
             if "cause" in facts and self.supply.endings.see_to_death(entry, outcome):
                 return
@@ -268,7 +278,8 @@ class Watcher:
         else:  # an earlier try, given up for dead, has made it after all
             self._spool.withdraw(entry.group.number, entry.file)
             self._spool.drop(entry.group.number, entry.file)
-        record = {"t": "done", "n": number, "outcome": name, **told(facts, self._spool), **self._spool.keep(name, data)}
+        record = {"t": "done", "n": number, "outcome": name, **told(facts, self._spool)}
+        record |= self.values.put_away(name, data, outcome, entry.task)
         self._accepted[number] = outcome, record
         if entry.attempt and facts["ok"]:
             self._spool.drop_failed(number, entry.attempt)
@@ -282,17 +293,7 @@ class Watcher:
         group.fruitless = 0
         if "started" in facts:
             self.supply.endings.note_end(number, facts)
-            group.seconds += facts["finished"] - facts["started"]
-            group.finished += 1
-            self._note_longest(group, facts["finished"] - facts["started"])
-
-    def _note_longest(self, group: Group, seconds: float) -> None:
-        """Let the group's workers know how long a task may take: near its end, a job takes no more of them."""
-        if seconds > 1.2 * group.longest and seconds > 1.0:
-            if group.longest:
-                self._spool.remove(f"todo/{group.number}/longest.{group.longest:.0f}")
-            group.longest = seconds
-            self._spool.tell_workers(group.number, f"longest.{seconds:.0f}")
+            self.ledger.note_time(group, facts["finished"] - facts["started"])
 
 
 def _word_order(name: str) -> tuple[str, int]:

@@ -113,6 +113,22 @@ class ProcessPool(LocalThreadPoolBase):
 
     def _has_begun(self, task: Task) -> bool:
         return any(companion.runs(task) for companion in list(self._companions.values()))
+    def _prepare(self, task: Task) -> None:
+        if not isinstance(task, CommandTask):
+            self._store.freeze(task)
+
+    def _release(self, task: Task) -> None:
+        super()._launch(task)  # the thread that takes it fills in the values of its parents
+
+    def _fill(self, task: Task) -> bool:
+        """Have a task that had parents be ready to be sent; returns False if that cannot be, and the task has failed."""
+        if task._parents is not None:
+            try:
+                task._parts = self._store.fill(task)
+            except Exception as error:
+                self._finish(task, outcomes.failure(error, task.name))
+                return False
+        return True
 
     def share(self, value: Any) -> Any:
         """What to pass to many tasks of this pool in place of `value`: it is stored once, as it is now, and mapped read-only.
@@ -153,11 +169,13 @@ class ProcessPool(LocalThreadPoolBase):
         if isinstance(task, CommandTask):  # is a process of its own already
             super()._run(task)
             return
+        task.set_running_or_notify_cancel()
+        if not self._fill(task):
+            return
         group = [task, *self._more(_ROOM - _size(task))]
         if self._told_below:
             with self._changed:  # not by _tell: what is sent is unfinished, but waits no more, and others may be added
                 self._changed.notify_all()
-        task.set_running_or_notify_cancel()
         while group:
             group = self._run_group(group)
 
@@ -180,7 +198,7 @@ class ProcessPool(LocalThreadPoolBase):
             task = self._waiting.pop(task_id, None)
             if isinstance(task, CommandTask):
                 super()._launch(task)
-            elif task is not None:
+            elif task is not None and self._fill(task):
                 tasks.append(task)
                 room -= _size(task)
         return tasks

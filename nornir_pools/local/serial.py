@@ -19,6 +19,7 @@ class SerialPool(PoolBase):
     """`add_task` runs the call and returns a finished task; an exception comes from the wait, as on every pool."""
 
     kind = PoolKind.THREAD
+    _waits_itself = True
 
     def __init__(self, name: str = "", num_threads: int | None = None) -> None:
         super().__init__(name, 1)

@@ -6,13 +6,15 @@ That is done for what the user has wrapped by ``pool.share``, and for read-only 
 from __future__ import annotations
 
 import itertools
+import pickle
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .. import message
+from ..calls import dump_call, load_call
 from ..errors import ArgumentError
 from .memory import AVAILABLE, LARGE, MemoryFile, Part, into_files
 
@@ -70,20 +72,37 @@ class Store:
 
     def pack(self, task: Task) -> list[Part]:
         """The task's call, pickled, with the values of this moment. Raises ArgumentError if that cannot be."""
+        pickled, used = self._dump(task)
+        if len(pickled) == 1 and len(pickled[0]) < LARGE and not used:
+            return [pickled[0]]
+        parts = into_files(pickled, self._known, self.spare)
+        # What was not copied into a file is still the caller's memory, which may change before the task is sent.
+        return [*(bytes(part) if isinstance(part, memoryview) else part for part in parts), *used.values()]
+
+    def _dump(self, task: Task) -> tuple[list[message.Buffer], dict[int, MemoryFile]]:
+        """The pickle and its buffers, and the files of the shared values in it."""
         before = getattr(self._here, "used", None)
         used: dict[int, MemoryFile] = {}
         self._here.used = used
         try:
-            from ..task import dump_call  # no worker needs it
-
-            pickled = dump_call(task)
-            if len(pickled) == 1 and len(pickled[0]) < LARGE and not used:
-                return [pickled[0]]
-            parts = into_files(pickled, self._known, self.spare)
+            return dump_call(task), used
         finally:
             self._here.used = before
-        # What was not copied into a file is still the caller's memory, which may change before the task is sent.
-        return [*(bytes(part) if isinstance(part, memoryview) else part for part in parts), *used.values()]
+
+    def freeze(self, task: Task) -> None:
+        """Have the task keep its call as it is now, to be packed when the values of its parents are there.
+
+        Raises ArgumentError if it cannot be pickled.
+        """
+        parts, used = self._dump(task)
+        task.func, task.args = _call_frozen, (_Frozen(self, parts, used.values()),)
+
+    def fill(self, task: Task) -> list[Part]:
+        """As `pack`, for a call that was frozen, with the values of its parents, which may raise as well."""
+        parents, task._parents = task._parents, None
+        assert parents is not None
+        task.args = (*task.args, [parent.result() for parent in parents.values])
+        return self.pack(task)
 
     def note(self, file: MemoryFile) -> None:
         """A call that is being pickled uses this shared value."""
@@ -123,7 +142,31 @@ class Store:
         return file
 
 
+class _Frozen:
+    """A call that is pickled already; unpickled, it is its parts."""
+
+    def __init__(self, store: Store, parts: Iterable[message.Buffer], used: Iterable[MemoryFile]) -> None:
+        self._store = store
+        self._used = list(used)
+        # Copies: the memory is the caller's, and may change.
+        self._parts = [bytearray(part) if isinstance(part, memoryview) and not part.readonly else bytes(part) for part in parts]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        for file in self._used:
+            self._store.note(file)
+        return _parts_of, tuple(map(pickle.PickleBuffer, self._parts))
+
+
 # --- in a worker
+
+
+def _parts_of(*parts: message.Buffer) -> Sequence[message.Buffer]:
+    return parts
+
+
+def _call_frozen(parts: Sequence[message.Buffer], values: Sequence[Any]) -> Any:
+    func, args, kwargs = load_call(parts, values)
+    return func(*args, **kwargs)
 
 
 def keep_parts(token: int, parts: Sequence[message.Buffer]) -> None:

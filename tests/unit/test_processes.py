@@ -17,9 +17,9 @@ import pytest
 
 import nornir_pools as pools
 from nornir_pools import ArgumentError, TaskExitError, WorkerDiedError
+from nornir_pools.calls import dump_call
 from nornir_pools.local.companion import Companion
 from nornir_pools.local.pipe import Channel
-from nornir_pools.task import dump_call
 
 from .. import functions
 from ..conftest import until

@@ -156,7 +156,10 @@ class Run:
     def values(self, seconds: float = 10) -> list[Any]:
         """What became of the tasks: values and errors."""
         until(lambda: len(self.done) >= len(self.tasks), "tasks are not done", seconds)
-        found = {task: outcome.value if outcome.error is None else outcome.error for task, outcome in self.done}
+        found: dict[Any, Any] = {}
+        for task, outcome in self.done:
+            read = outcome.value.read() if isinstance(outcome.value, outcomes.Unread) else outcome
+            found[task] = read.value if read.error is None else read.error
         return [found[task] for task in self.tasks]
 
     def journal(self, kind: str) -> list[dict[str, Any]]:
@@ -199,10 +202,10 @@ def test_a_fault_while_one_outcome_is_read_keeps_none_of_the_others(run: Make, m
     here = run()
     here.add(5)
 
-    def read(self: Spool, name: str) -> tuple[bytearray, float]:
+    def read(self: Spool, name: str, **more: Any) -> tuple[bytearray, float]:
         if name.startswith("inbox/0000003") and len(here.done) < 4:
             raise OSError(errno.EIO, "Input/output error")
-        return real(self, name)
+        return real(self, name, **more)
 
     real = Spool.read_dated
     monkeypatch.setattr(Spool, "read_dated", read)
