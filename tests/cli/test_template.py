@@ -61,7 +61,9 @@ def test_a_template_gets_what_the_site_wants(here: Cli, path: Path) -> None:
 
 
 @pytest.mark.slurm
-def test_a_printed_template_runs_with_the_setup_of_the_site(slurm: Slurm, here: Cli) -> None:
+def test_a_printed_template_runs_with_the_setup_of_the_site(slurm: Slurm, here: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHON", sys.executable)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     Path("site.toml").write_text("slurm_setup = [\"export WORDS='from the site'\"]\n")
     Path("list").write_text('echo "$WORDS" > said\nfalse\n')
     for name, file in (("array", "array.sbatch"), ("retry", "retry.sh")):
