@@ -139,6 +139,7 @@ def test_that_leaves_a_job(pretend_slurm):
 """
 
 
+@pytest.mark.timeout(150)  # a pytest of its own, with a dozen jobs
 def test_the_examples_of_the_howto_pass_and_leave_nothing(tmp_path: Path) -> None:
     text = HOWTO.read_text(encoding="utf-8")
     conftest, *tests = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
@@ -146,7 +147,7 @@ def test_the_examples_of_the_howto_pass_and_leave_nothing(tmp_path: Path) -> Non
     (tmp_path / "test_mine.py").write_text("\n\n".join([*tests, LEAVES_A_JOB]))
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(tmp_path), str(tmp_path)]
     done = subprocess.run(
-        [*command, f"--basetemp={tmp_path / 'places'}"], capture_output=True, text=True, timeout=50, cwd=tmp_path, check=False
+        [*command, f"--basetemp={tmp_path / 'places'}"], capture_output=True, text=True, timeout=140, cwd=tmp_path, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{text.count('def test_') + 1} passed" in done.stdout
