@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import logging
 import os
@@ -16,6 +17,10 @@ from .base import PoolBase, PoolKind, live_pools
 from .errors import PoolKindError
 
 __all__ = ["abandon_all", "close", "diagnose", "forget", "get", "hook_into_exit", "known", "pools_of", "wait_for"]
+
+# filelock needs it, and it cannot be imported once the main thread has ended: another thread may make a pool even then.
+with contextlib.suppress(RuntimeError):
+    import concurrent.futures.thread  # noqa: F401
 
 _P = TypeVar("_P", bound=PoolBase)
 logger = logging.getLogger("nornir_pools")
