@@ -89,6 +89,19 @@ def test_more_jobs_come_when_tasks_turn_out_to_be_long(cluster: Make, tmp_path: 
     assert all(task.result(50) for task in tasks)
 
 
+def test_jobs_that_waited_for_tasks_that_were_cancelled_are_released(cluster: Make, tmp_path: Path, slurm: Slurm) -> None:
+    pool = cluster(3, slurm_nodelist="n3", slurm_exclusive=True)  # one runs, and the others wait for its node
+    tasks = [pool.submit(wait_in_job, str(tmp_path / "go")) for _ in range(3)]
+    until(lambda: len(slurm.jobs()) == 3 and pool.tasks.qsize() == 2, "the jobs do not come", 40)
+    until(lambda: sum(task.running() for task in tasks) == 1, "no task begins", 40)
+    waiting = [task for task in tasks if not task.running()]
+    assert [task.cancel() for task in waiting] == [True, True]
+    until(lambda: len(slurm.jobs()) == 1, "jobs stay that nobody needs", 40)
+    (tmp_path / "go").touch()
+    assert sum(task.cancelled() for task in tasks) == 2
+    assert all(task.result(50) for task in tasks if task not in waiting)
+
+
 def test_an_idle_job_takes_the_next_task_and_then_ends(cluster: Make, slurm: Slurm) -> None:
     pool = cluster(1, idle_seconds=2)
     first = pool.add_task("first", job_of).wait_return(50)

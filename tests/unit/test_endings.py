@@ -238,3 +238,17 @@ def test_a_worker_that_has_handed_back_tasks_is_no_job_in_vain(run: Run) -> None
         facts = {"reason": "bad_node", "handed_back": [task_name(1)]}
         run.endings.note_leave(Job("9_0", 0, up=True, left=True, node="n1"), facts)
     assert not run.over
+
+
+def test_what_a_job_had_beside_a_task_that_was_cancelled_is_tried_again_uncharged(run: Run) -> None:
+    run.add(1)
+    run.claim(1, "7_0-r0")
+    run.endings.see_to(Job("7_0", run.group.number, up=True, called_off=True), Ending("CANCELLED"))
+    assert run.waiting == [task_name(1, 1)]
+    assert not run.over
+    entry = run.ledger.find(1)
+    assert entry is not None
+    assert entry.retried == {"called_off": 1}
+    assert "ended with another task, which was cancelled" in entry.history[0]
+    run.endings.see_to(Job("7_1", run.group.number, up=True, called_off=True), Ending("CANCELLED"))
+    assert run.group.fruitless == 0

@@ -232,6 +232,23 @@ def test_short_tasks_behind_a_long_one_of_their_group_are_taken_back(tmp_path: P
     assert long.result(30) == "long"
 
 
+def test_tasks_behind_a_long_one_of_their_group_can_be_cancelled_and_it_can_be_ended(tmp_path: Path) -> None:
+    pool = pools.GetMultithreadingPool("p", 1)
+    for task in [pool.submit(functions.add, i) for i in range(500)]:
+        task.result(30)
+    before = [pool.submit(functions.add, i) for i in range(300)]
+    long = pool.submit(functions.touch_and_wait, str(tmp_path / "up"), str(tmp_path / "never"))
+    behind = [pool.submit(functions.add, i) for i in range(200)]
+    functions.wait_for_file(str(tmp_path / "up"))
+    assert [task.result(30) for task in before] == list(range(1, 301))
+    until(long.running, "it does not run")
+    assert not any(task.running() for task in behind)
+    assert all(task.cancel() for task in behind[::2])
+    assert not long.cancel()
+    assert pool.cancel(long, running=True)
+    assert [task.result(30) for task in behind[1::2]] == list(range(2, 201, 2))
+
+
 def test_a_worker_that_has_begun_nothing_keeps_one_task() -> None:
     pool = pools.GetMultithreadingPool("p", 1)
     companion = Companion("alone", dict(os.environ))
