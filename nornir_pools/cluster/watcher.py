@@ -67,8 +67,7 @@ class Watcher:
         self._lease = lease
         self._wake = threading.Event()
         self._relaxed = False  # the watcher sleeps long: whoever adds a task wakes it
-        self._closing = False
-        self._interrupted = False
+        self._closing = self._interrupted = False
         self._given_up = False  # a second interrupt has ended the wait for the end
         self._leaving: PoolError | None = None  # the run is somebody else's from now on: what to tell who waits for a task
         self._failing_since: float | None = None
