@@ -8,12 +8,12 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from .errors import CommandError, CommandStartError
+from .streams import output_files, read_all, script_of
 from .tail import noting
 
 __all__ = [
@@ -62,7 +62,6 @@ _running: dict[int, tuple[subprocess.Popen[bytes], int]] = {}  # commands that r
 _running_lock = threading.RLock()  # guards _running against a command that starts while all are being ended; a signal's
 # handler may end them, and come while this thread has it
 _ended = 0  # how often all commands were ended; guarded by _running_lock
-_LONGEST_ARGUMENT = 100_000  # bytes
 _peak = 0  # bytes: see `take_peak`
 
 
@@ -113,7 +112,7 @@ def run_command(
             options.pop(name, None)
     encoding = options.pop("encoding", None) or "utf-8"
     errors = options.pop("errors", None) or "replace"
-    with _output_files(input, encoding) as outputs, _script_of(command, shell) as script, noting(options) as started:
+    with output_files(input, encoding) as outputs, script_of(command, shell) as script, noting(options) as started:
         stdin, stdout, stderr = outputs
         files = {"stdin": stdin, "stdout": stdout, "stderr": stderr, **options}
         try:
@@ -127,11 +126,11 @@ def run_command(
             status = process.wait(timeout)
         except subprocess.TimeoutExpired:
             _end_group(process)
-            output = _read(stdout, encoding, errors), _read(stderr, encoding, errors)
+            output = read_all(stdout, encoding, errors), read_all(stderr, encoding, errors)
             raise subprocess.TimeoutExpired(command, timeout or 0, *output) from None
         finally:
             _end_group(process)
-        out, err = _read(stdout, encoding, errors), _read(stderr, encoding, errors)
+        out, err = read_all(stdout, encoding, errors), read_all(stderr, encoding, errors)
     if status < 0:
         raise CommandError(_killed(command, -status, err), returncode=status, stdout=out, stderr=err)
     if check and status:
@@ -190,55 +189,9 @@ class _Process(subprocess.Popen[bytes]):
         return pid, status
 
 
-@contextlib.contextmanager
-def _output_files(text: str | bytes | None, encoding: str) -> Iterator[tuple[int, int, int]]:
-    """Descriptors for stdin, stdout and stderr. (Not files: each of their system calls would let another thread go first.)"""
-    files = [_file_without_name(), _file_without_name()]
-    try:
-        stdin = subprocess.DEVNULL
-        if text is not None:
-            stdin = _file_without_name()
-            files.append(stdin)
-            _fill(stdin, text.encode(encoding) if isinstance(text, str) else text)
-        yield stdin, files[0], files[1]
-    finally:
-        for file in files:
-            os.close(file)
-
-
-@contextlib.contextmanager
-def _script_of(command: Any, shell: bool) -> Iterator[int | None]:
-    """A shell command that is too long for one argument, though not for all of them (execve(2)), as a file for the shell."""
-    text = os.fsencode(command) if os.name == "posix" and shell and isinstance(command, (str, bytes)) else b""
-    if not _LONGEST_ARGUMENT <= len(text) < os.sysconf("SC_ARG_MAX"):
-        yield None
-        return
-    script = _file_without_name()
-    try:
-        _fill(script, text)
-        yield script
-    finally:
-        os.close(script)
-
-
 def _start_script(script: int, **options: Any) -> subprocess.Popen[bytes]:
     shell = options.pop("executable", None) or "/bin/sh"
     return _start([shell, f"/dev/fd/{script}"], pass_fds=(script, *options.pop("pass_fds", ())), **options)
-
-
-def _file_without_name() -> int:
-    """The descriptor of a file, in memory where the system has such files: the text ends up there in any case."""
-    if hasattr(os, "memfd_create"):
-        return os.memfd_create("output")
-    with tempfile.TemporaryFile() as file:  # pragma: no cover - not Linux
-        return os.dup(file.fileno())
-
-
-def _fill(file: int, data: bytes) -> None:
-    view = memoryview(data)
-    while len(view):
-        view = view[os.write(file, view) :]
-    os.lseek(file, 0, os.SEEK_SET)
 
 
 def _start(command: Any, **options: Any) -> subprocess.Popen[bytes]:
@@ -284,14 +237,6 @@ def _end_group(process: subprocess.Popen[bytes]) -> None:
     process.wait()
     with _running_lock:
         _running.pop(process.pid, None)
-
-
-def _read(file: int, encoding: str, errors: str) -> str:
-    if not os.fstat(file).st_size:
-        return ""
-    with open(file, "rb", buffering=0, closefd=False) as stream:
-        stream.seek(0)
-        return stream.readall().decode(encoding, errors)
 
 
 def _killed(command: Any, number: int, stderr: str) -> str:

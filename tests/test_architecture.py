@@ -20,7 +20,7 @@ ROOT = PACKAGE.parent
 
 # A module imports only what stands in a line above its own. A new module needs a place here.
 TIERS: tuple[tuple[str, ...], ...] = (
-    ("_version", "errors", "here", "kinds", "cpus", "findings", "tail", "condition"),
+    ("_version", "errors", "here", "kinds", "cpus", "findings", "tail", "condition", "streams"),
     ("settings", "options", "message", "members"),
     ("outcome", "calls"),
     ("task",),
