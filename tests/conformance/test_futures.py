@@ -167,7 +167,7 @@ def test_waiting_for_many_tasks_of_several_pools(pool: PoolBase, tmp_path: Path)
     for timeout in (0, 0.05):
         completed = futures.as_completed([*over, *over, running, waiting], timeout=timeout)
         assert {next(completed) for _ in range(3)} == over
-        with pytest.raises(TimeoutError, match=r"^2 \(of 5\) futures unfinished$"):
+        with pytest.raises(futures.TimeoutError, match=r"^2 \(of 5\) futures unfinished$"):
             next(completed)
         assert futures.wait([*over, running], timeout=timeout) == (over, {running})
     first = futures.wait([good, cancelled, running], timeout=50, return_when=futures.FIRST_COMPLETED)
