@@ -7,6 +7,7 @@ NORNIR_POOL_DIAG          1: a line in the log, at level INFO, for each call of 
 NORNIR_PROFILE            a folder: each worker process is profiled, and a job's too (`profiling.py`)
 NORNIR_POOLS_*            a default for the option of that name, e.g. NORNIR_POOLS_EXECUTOR, NORNIR_POOLS_SLURM_PARTITION
 NORNIR_POOLS_PROGRESS     0: no progress bar while a terminal waits for a pool
+NO_COLOR                  the command line's: set to anything, there are no colours; so where TERM is dumb
 nornir_pools.toml         the same in the working folder, else in the user's configuration folder
 SCRATCH                   where runs live if no folder is set
 SLURM_CPUS_PER_TASK       inside a job: how many CPUs it has; and SLURM_CPUS_ON_NODE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import nornir_pools as pools
+from nornir_pools import errors, settings
 from nornir_pools.options import check_names
 
 from .conftest import until
@@ -157,6 +159,27 @@ def test_the_two_commands_set_up_all_they_need() -> None:
         assert set(named.split(",")) <= extras
     assert demo.endswith(" && .venv/bin/python -m nornir_pools demo")
     assert tests.endswith(" && .venv/bin/python -m pytest")  # .ci/run looks for the line that ends so
+
+
+def test_the_reference_has_every_public_name() -> None:
+    text = (ROOT / "docs" / "reference" / "api.md").read_text(encoding="utf-8")
+    modules = [importlib.import_module(name) for name in re.findall(r"automodule:: (nornir_pools\.\w+)", text)]
+    listed = {"__version__", *errors.__all__, *(name for module in modules for name in module.__all__)}
+    assert not {name for name in pools.__all__ if name not in listed and not re.search(rf"nornir_pools\.{name}\b", text)}
+
+
+def test_the_settings_tell_of_every_variable_that_is_read() -> None:
+    read = {
+        name
+        for path in (ROOT / "nornir_pools").rglob("*.py")
+        for names in re.findall(
+            r"""environ(?:\.\w+\(|\[)"([A-Z_]+)"|"([A-Z_]+)" in os\.environ""", path.read_text(encoding="utf-8")
+        )
+        for name in names
+    } - {"", "USER", "COMPUTERNAME"}  # (the system's own)
+    of_the_job = {name for name in read if name.startswith(("SLURM", "PRETEND_SLURM"))}
+    assert {"MAX_PYTHON_THREADS", "SCRATCH"} <= read
+    assert not {name for name in read - of_the_job if name not in (settings.__doc__ or "")}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
