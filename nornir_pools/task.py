@@ -193,7 +193,9 @@ class Task(futures.Future[Any]):
         return (func, args, kwargs) if parents is None else (func, *parents.fill(args, kwargs))
 
     def _let_go(self) -> None:
-        self.func, self.args, self.kwargs, self._parents = None, (), {}, None
+        self.func, self.args, self.kwargs = None, (), {}
+        if self._parents is not None:
+            self._parents = None
 
     def _read(self) -> None:
         """Unpickle the value, for who asks for it first. (Without a lock: that may run anything.)"""
@@ -218,7 +220,9 @@ class Task(futures.Future[Any]):
         self._let_go()
         if outcome is None:
             return
-        self.facts, self._place = outcome.facts, outcome.place
+        self.facts = outcome.facts
+        if outcome.place is not None:
+            self._place = outcome.place
         if isinstance(outcome.value, Unread):
             self._unread, outcome.value = outcome.value, None
         if outcome.error is None:

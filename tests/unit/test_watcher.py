@@ -156,8 +156,10 @@ class Run:
     def values(self, seconds: float = 10) -> list[Any]:
         """What became of the tasks: values and errors."""
         until(lambda: len(self.done) >= len(self.tasks), "tasks are not done", seconds)
-        read = [(task, outcome.value.read() if isinstance(outcome.value, outcomes.Unread) else outcome) for task, outcome in self.done]
-        found = {task: outcome.value if outcome.error is None else outcome.error for task, outcome in read}
+        found = {}
+        for task, outcome in self.done:
+            read = outcome.value.read() if isinstance(outcome.value, outcomes.Unread) else outcome
+            found[task] = read.value if read.error is None else read.error
         return [found[task] for task in self.tasks]
 
     def journal(self, kind: str) -> list[dict[str, Any]]:
