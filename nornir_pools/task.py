@@ -52,8 +52,7 @@ class Task(futures.Future[Any], TaskMembers):
         # As futures.Future.__init__ does, which a test compares.
         self._condition: Any = Condition()
         self._state = "PENDING"
-        self._result = None
-        self._exception = None
+        self._result = self._exception = None
         self._waiters = []
         self._done_callbacks: list[Callable[[Any], object]] = []
         self.name = name
@@ -87,8 +86,7 @@ class Task(futures.Future[Any], TaskMembers):
     @property
     def elapsed_time(self) -> float:
         """Seconds from the making of the task to its end, or to now."""
-        end = self.task_end_time
-        return (time.monotonic() if end is None else end) - self.task_start_time
+        return (self.task_end_time or time.monotonic()) - self.task_start_time
 
     @property
     def elapsed_time_str(self) -> str:
@@ -199,7 +197,8 @@ class Task(futures.Future[Any], TaskMembers):
         return (func, args, kwargs) if parents is None else (func, *parents.fill(args, kwargs))
 
     def _let_go(self) -> None:
-        self.func, self.args, self.kwargs, self._parents = None, (), {}, None
+        self.func, self.args, self.kwargs = None, (), {}
+        self.__dict__.pop("_parents", None)
 
     def _read(self) -> None:
         """Unpickle the value, for who asks for it first. (Without a lock: that may run anything.)"""
@@ -226,7 +225,9 @@ class Task(futures.Future[Any], TaskMembers):
         self._let_go()
         if outcome is None:
             return
-        self.facts, self._place = outcome.facts, outcome.place
+        self.facts = outcome.facts
+        if outcome.place is not None:
+            self._place = outcome.place
         if isinstance(outcome.value, Unread):
             self._unread, outcome.value = outcome.value, None
         if outcome.error is None:
@@ -293,8 +294,7 @@ class CommandTask(Task, CommandMembers):
     def _note_error(self, error: BaseException) -> None:
         if isinstance(error, CommandError) or hasattr(error, "returncode"):  # also subprocess.CalledProcessError
             self._returncode = getattr(error, "returncode", None)
-            self.stdoutdata = getattr(error, "stdout", None) or ""
-            self.stderrdata = getattr(error, "stderr", None) or ""
+            self.stdoutdata, self.stderrdata = (getattr(error, name, None) or "" for name in ("stdout", "stderr"))
 
 
 TaskWithEvent = SerialTask = Task  # upstream's names for tasks of some pools: here all have the same members
