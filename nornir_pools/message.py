@@ -22,7 +22,7 @@ Buffer: TypeAlias = "bytes | bytearray | memoryview"
 Share: TypeAlias = Callable[[memoryview], "str | None"]
 """Stores a large read-only buffer once for many messages and returns its name, or None to have it in the message."""
 
-__all__ = ["Buffer", "Share", "dump", "load", "pack", "read_header", "unpack"]
+__all__ = ["Buffer", "Share", "dump", "load", "pack", "read_header", "unpack", "with_header"]
 
 _ALIGNMENT = 64  # bytes: what numpy likes arrays to start at
 _OUT_OF_BAND = 1 << 16  # bytes: smaller buffers are cheaper inside the pickle
@@ -73,6 +73,12 @@ def unpack(data: Buffer, fetch: Callable[[str], memoryview] | None = None) -> tu
     if position > len(view):
         raise ValueError(f"a message of {position} bytes was cut off at {len(view)}")
     return header, parts
+
+
+def with_header(data: Buffer, **changes: Any) -> list[Buffer]:
+    """A message with other words in its header, for a file. Raises ValueError if this is none."""
+    head = json.dumps({**read_header(data), **changes}).encode()
+    return [head + b" " * (-(len(head) + 1) % _ALIGNMENT) + b"\n", memoryview(data)[_header_end(data) :]]
 
 
 def dump(value: Any) -> list[Buffer]:

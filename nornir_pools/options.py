@@ -54,8 +54,8 @@ _SLURM = {
 JOB_OPTIONS = frozenset(_GENERIC | {f"slurm_{name}" for name in _SLURM})
 _OWN_JOB_OPTIONS = frozenset({"retries", "tasks_per_job"})
 POOL_OPTIONS = frozenset(
-    {"budget_core_hours", "executor", "folder", "idle_seconds", "keep", "max_failures", "max_jobs", "on_interrupt", "python"}
-    | {"stop_after"}
+    {"budget_core_hours", "executor", "folder", "frozen_code", "idle_seconds", "keep", "max_failures", "max_jobs"}
+    | {"on_interrupt", "python", "stop_after"}
 )
 _ALL = JOB_OPTIONS | _OWN_JOB_OPTIONS | POOL_OPTIONS
 
@@ -92,6 +92,8 @@ class Options:
     """What the jobs of a run may use (CPUs × time that they ran); once they have, no further task is begun
     (BudgetSpentError), and what runs goes on to its end. Jobs go on without the pool's process, and then nobody adds up until
     it is attached to. None: there is no such limit."""
+    frozen_code: bool = True
+    """Whether jobs import your own modules as they were when tasks were added. False: as they are when a job imports them."""
     tasks_per_job: int | None = None
     """1: a job never takes over another task. None: a job that is done early does."""
     retries: int | Mapping[str, int | str] | None = None
@@ -163,6 +165,7 @@ def check_names(options: Mapping[str, Any], place: str = "") -> None:
 
 _POSITIVE = {"timeout_min", "mem_gb", "nodes", "cpus_per_task", "tasks_per_node", "slurm_time", "slurm_nodes"}
 _POSITIVE |= {"budget_core_hours"}
+_YES_OR_NO = {"frozen_code"}
 _WHOLE = {"max_failures", "cpus_per_task", "nodes", "tasks_per_node"}
 _TEXT = {"folder", "python", "slurm_partition", "slurm_account", "slurm_qos", "slurm_job_name", "slurm_constraint"}
 
@@ -178,6 +181,8 @@ def _problem(name: str, value: Any) -> str:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if name == "executor" and value not in EXECUTORS:
         return f"must be one of {', '.join(EXECUTORS)}"
+    if name in _YES_OR_NO and value not in (True, False):
+        return "must be True or False"
     if name == "keep" and value not in ("failed", "all"):
         return 'must be "failed" or "all"'
     if name == "on_interrupt" and value not in ("cancel", "detach"):

@@ -13,6 +13,8 @@ from ..cpus import usable_cpus
 from ..errors import PoolError, RunNotFoundError
 from ..options import Options
 from .context import Surroundings
+from .freezing import with_todays_code
+from .frozen import FrozenCode
 from .history import read_history
 from .places import find_run
 from .pool import ClusterPool
@@ -67,7 +69,9 @@ def pool_like(path: Path, given: Mapping[str, Any]) -> ClusterPool:
     return pool
 
 
-def run_again(pool: ClusterPool, path: Path, tasks: Sequence[TaskView], given: Mapping[str, Any]) -> None:
+def run_again(
+    pool: ClusterPool, path: Path, tasks: Sequence[TaskView], given: Mapping[str, Any], *, new_code: bool = False
+) -> None:
     """Add calls of another run to a pool, as they were recorded, each with the options it had last but for those given."""
     spool = Spool(path)
     try:
@@ -78,9 +82,17 @@ def run_again(pool: ClusterPool, path: Path, tasks: Sequence[TaskView], given: M
             past = history.tasks[task.number]
             options = Options(**{**history.groups[past.group], "stop_after": 0}).with_task(given)
             group = run.watcher.ledger.group_for(options)
-            pool._publish(run, pool._task_of(past), group, [spool.read(calls[task.number])])
+            call: Sequence[message.Buffer] = [spool.read(calls[task.number])]
+            if new_code:
+                call = message.with_header(call[0], context=_todays(run.store, message.read_header(call[0])["context"]))
+            pool._publish(run, pool._task_of(past), group, call)
     finally:
         spool.close()
+
+
+def _todays(store: SharedStore, context: str) -> str:
+    """Where a task's context is stored, with today's code."""
+    return store.put(with_todays_code(store, bytes(store.read(context))))
 
 
 def recorded_call(run: str | os.PathLike[str], task: str | int) -> Callable[[], Any]:
@@ -108,6 +120,7 @@ def recorded_call(run: str | os.PathLike[str], task: str | int) -> Callable[[], 
         header, parts = message.unpack(spool.read(place), store.read)
         context = json.loads(bytes(store.read(header["context"])))
         Surroundings(facts["environment"], usable_cpus()).enter(context)
+        FrozenCode(store).use(context.get("code", []))
         func, args, kwargs = message.load(parts)
         return func(*args, **kwargs)
 

@@ -18,6 +18,7 @@ from ..task import Task
 from .budget import Budget
 from .context import fingerprints
 from .failures import Failures
+from .freezing import Freezer
 from .history import History, read_history
 from .launcher import LocalLauncher, SlurmLauncher
 from .launching import Launcher
@@ -39,7 +40,8 @@ class Run:
     def __init__(self, pool: ClusterPool, spool: Spool, lease: Lease, finish: Callable[[Task, Outcome | None], None]) -> None:
         self.spool = spool
         self.store = SharedStore(spool, "pool")
-        self._context: tuple[bytes, str] = (b"", "")
+        self._context: tuple[bytes, int, str] = (b"", 0, "")
+        self._freezer = Freezer(self.store, spool.path.name) if pool.options.frozen_code else None
         kind: Callable[..., Launcher] = SlurmLauncher if pool.executor == "slurm" else LocalLauncher
         launcher = kind(spool.path, pool.environment)
         failures = Failures(pool.name, pool.options.stop_after, pool.options.max_failures)
@@ -101,9 +103,11 @@ class Run:
 
     def context(self, context: bytes) -> str:
         """Where the context of a task is stored; most tasks have the one of the task before."""
-        if self._context[0] is not context:
-            self._context = (context, self.store.put(context))
-        return self._context[1]
+        modules = len(sys.modules)  # more of the user's own may be there
+        if self._context[0] is not context or self._context[1] != modules:
+            whole = context if self._freezer is None else self._freezer.into(context)
+            self._context = (context, modules, self.store.put(whole))
+        return self._context[2]
 
     def share_buffer(self, buffer: memoryview) -> str:
         """Where a large read-only array is stored, once for all tasks it is given to."""

@@ -115,6 +115,10 @@ class SharedStore:
         with open(fd, "rb") as file:
             return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
+    def path(self, name: str) -> str:
+        """Where the bytes of that name are, for who needs a file."""
+        return str(self._spool.path / "shared" / name)
+
     def value(self, name: str) -> Any:
         """The value of that name, read once in this process; its arrays are read-only views of the mapped file."""
         if name not in self._values:
