@@ -103,6 +103,17 @@ def test_what_is_imported_later_is_added(store: SharedStore) -> None:
     assert [[module.name for module in stored_modules(store, digest)] for digest in digests(freezer)] == [["first"], ["second"]]
 
 
+def test_what_was_stored_is_not_stored_again(store: SharedStore) -> None:
+    write("own/__init__.py")
+    write("own/later.py")
+    imported("own")
+    freezer = Freezer(store, "run")
+    before = digests(freezer)
+    write("own/later.py", "VALUE = 'changed'\n")
+    imported("own.later")
+    assert digests(freezer) == before
+
+
 def test_code_is_imported_as_it_was(store: SharedStore) -> None:
     write("own/__init__.py")
     write("own/used.py", "def fail():\n    raise ValueError('first')  # as it was\n")
@@ -133,6 +144,7 @@ def test_bytecode_serves_as_long_as_it_is_of_the_same_source(store: SharedStore,
     imported("own")
     code = digests(Freezer(store, "run"))
     py_compile.compile(str(source))
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
     frozen = FrozenCode(store)
     frozen.use(code)
     forget("own")
