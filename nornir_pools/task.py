@@ -74,6 +74,7 @@ class Task(futures.Future[Any]):
 
     _ids = itertools.count(1)
     _traceback: TracebackType | None = None
+    _noted: Mapping[str, Any] = MappingProxyType({})  # what else the journal of a cluster pool's run is to have of it
     _parts: Sequence[Any] = ()  # the call, pickled, while it waits to be sent to another process
 
     def __init__(

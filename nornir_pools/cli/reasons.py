@@ -47,6 +47,7 @@ def why(run: Run, task: TaskWord, json: Json = False) -> None:
     view = pools.look(run)
     one = view.task(task)
     lines = _of_waiting(view) if one.state == "waiting" else _of_failed(view, one) if one.state == "failed" else _of_other(one)
+    lines += _of_resumption(one)
     if json:
         as_json({**task_facts(one), "why": lines, "asked": dict(one.options)})
         return
@@ -111,6 +112,14 @@ def _of_other(task: TaskView) -> list[str]:
         f"ran       {_where(task)}",
         f"used      {memory(task.memory)}, {duration(task.cpu)} of CPU, {duration(task.seconds)} in all",
     ]
+
+
+def _of_resumption(task: TaskView) -> list[str]:
+    """What a script that was run again (resume=True) has made of it."""
+    lines = [f"again     though an earlier script had added it: {task.again}"] if task.again else []
+    return lines + (
+        [f"reused    its result, last at {clock(task.reused)}, by a script that was run again"] if task.reused else []
+    )
 
 
 def _where(task: TaskView) -> str:

@@ -12,6 +12,7 @@ from .. import message
 from ..cpus import usable_cpus
 from ..errors import PoolError, RunNotFoundError
 from ..options import Options
+from .adopting import task_of
 from .context import Surroundings
 from .freezing import with_todays_code
 from .frozen import FrozenCode
@@ -64,7 +65,7 @@ def pool_like(path: Path, given: Mapping[str, Any]) -> ClusterPool:
     finally:
         spool.close()
     pool = ClusterPool(facts["pool"], facts["num_threads"], executor=facts["executor"], folder=str(path.parent))
-    pool.options = Options(**{**facts["options"], "stop_after": 0}).with_task(given)
+    pool.options = Options(**{**facts["options"], "stop_after": 0, "resume": False}).with_task(given)
     pool._given = {}
     return pool
 
@@ -85,7 +86,7 @@ def run_again(
             call: Sequence[message.Buffer] = [spool.read(calls[task.number])]
             if new_code:
                 call = message.with_header(call[0], context=_todays(run.store, message.read_header(call[0])["context"]))
-            pool._publish(run, pool._task_of(past), group, call)
+            pool._publish(run, task_of(pool, past), group, call)
     finally:
         spool.close()
 

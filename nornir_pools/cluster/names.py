@@ -1,8 +1,10 @@
-"""Names of tasks in a run's folder."""
+"""Names of runs, and of tasks in a run's folder."""
 
 from __future__ import annotations
 
-__all__ = ["SHARD", "task_attempt", "task_name", "task_number"]
+import re
+
+__all__ = ["SHARD", "run_prefix", "task_attempt", "task_name", "task_number"]
 
 SHARD = 1000  # tasks: no folder may hold many more entries than that
 
@@ -20,3 +22,8 @@ def task_number(task: str) -> int:
 def task_attempt(task: str) -> int:
     """The try in a task's name: 0 for the first."""
     return int(task.split(".", 2)[1])
+
+
+def run_prefix(pool: str) -> str:
+    """With what the names of a pool's runs begin."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", pool).strip("-.")[:60] or "pool"

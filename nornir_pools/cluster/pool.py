@@ -7,24 +7,24 @@ import itertools
 import logging
 import os
 import threading
-import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import message, settings
-from .. import outcome as outcomes
 from ..adding import PoolView
 from ..base import PoolBase, PoolKind
 from ..errors import PoolKindError, SpoolError
 from ..local.serial import run_here
 from ..options import Options
-from ..task import CommandTask, Task, dump_call
+from ..task import Task, dump_call
+from .adopting import adopt
 from .choosing import choose_executor
 from .context import ContextReader
-from .history import History, PastTask, error_of
 from .places import runs_folder
-from .spool import Spool, task_attempt, task_name, task_number
+from .resuming import Resumption, resume
+from .spool import Spool, task_name
 
 if TYPE_CHECKING:
     from .jobs import Group
@@ -51,6 +51,7 @@ class ClusterPool(PoolBase):
 
     def __init__(self, name: str = "", num_threads: int | None = None, **options: Any) -> None:
         self._run: Run | None = None
+        self._resumption: Resumption | None = None  # with the option `resume`, once there is a run
         self._kept: list[Task] = []  # of a run taken over: nobody else has its finished tasks yet
         self.options = Options.of(options, settings.environment_options(), settings.file_options())
         self.executor = choose_executor(self.options.executor, name)
@@ -82,7 +83,7 @@ class ClusterPool(PoolBase):
         pool.options = Options(**facts["options"])
         pool._given = {}
         pool._run, history = Run.reopen(pool, spool, pool._finish)
-        pool._adopt(history)
+        pool._kept += adopt(pool, pool._run, history, finished=True).values()
         pool._run.watcher.start()
         return pool
 
@@ -135,7 +136,10 @@ class ClusterPool(PoolBase):
         run = self._started()
         failures = run.watcher.ledger.failures
         failures.check()
-        group = run.watcher.ledger.group_for(self.options.with_task(task.options) if task.options else self.options)
+        options = self.options.with_task(task.options) if task.options else self.options
+        if self._resumption is not None and self._resumption.bind(task, options.version):
+            return
+        group = run.watcher.ledger.group_for(options.of_jobs())
         header = {"name": task.name, "context": run.context(self._context.read())}
         parts = message.pack(header, dump_call(task, run.store.argument), run.share_buffer)
         self._warn_of_size(task, sum(map(len, parts)))
@@ -174,62 +178,8 @@ class ClusterPool(PoolBase):
 
             with self._start_lock:
                 if self._run is None:
-                    self._run = Run.create(self, self._folder, self._finish)
+                    self._run = resume(self) if self.options.resume else Run.create(self, self._folder, self._finish)
         return self._run
-
-    # --- taking over the run of another process
-
-    def _adopt(self, history: History) -> None:
-        """Make the tasks of a run anew: those that are over with their values and errors, the others where they stand."""
-        assert self._run is not None
-        spool, ledger = self._run.spool, self._run.watcher.ledger
-        for name in spool.moved_outcomes():
-            outcome = name.rpartition("/")[2]
-            if not history.tasks[task_number(outcome)].over:
-                spool.move(name, f"inbox/{outcome}")  # it was moved, but that was not journalled any more
-        spool.restore_seized()
-        for group in ledger.groups:
-            for name in spool.withdrawn(group.number):
-                spool.restore(group.number, name)
-        places = _latest(spool.unanswered())
-        if any(not task.over and task.number not in places for task in history.tasks.values()):
-            time.sleep(1.0)  # it may have been given back from one folder to another while they were listed
-            places.update(_latest(spool.unanswered()))
-        self._numbers = itertools.count(max(history.tasks, default=0) + 1)
-        for past in history.tasks.values():
-            place = places.get(past.number)
-            if not past.over and place is None:
-                logger.warning(
-                    "run %s: the task %r is not in it: its script died while it was being added", spool.path.name, past.name
-                )
-                ledger.note_cancelled(past.number)
-                continue
-            task = self._task_of(past)
-            self._kept.append(task)
-            if past.over:
-                self._finish(task, self._outcome_of(past))
-                continue
-            folder, name = place or ("", "")
-            group = ledger.groups[int(folder.split("/")[1]) if folder.startswith("todo/") else past.group]
-            self._places[task.task_id] = past.number
-            ledger.restore(past, task, group, task_attempt(name))
-
-    def _task_of(self, past: PastTask) -> Task:
-        kind = Task if past.command is None else CommandTask
-        task = kind(self, past.name, _sent, (past.command,), {})
-        task._take_call()
-        self._unfinished[task.task_id] = task
-        self._added += 1
-        return task
-
-    def _outcome_of(self, past: PastTask) -> outcomes.Outcome | None:
-        """How a task ended, as the journal has it."""
-        assert self._run is not None
-        if past.outcome is not None:
-            facts, parts = message.unpack(self._run.spool.kept(past.outcome))
-            facts["log"] = self._run.spool.log_path_of(facts)
-            return outcomes.thaw(facts, parts, past.name)
-        return None if past.error is None else outcomes.failure(error_of(past.error), past.name)
 
     def _finish(self, task: Task, outcome: Any) -> None:
         self._places.pop(task.task_id, None)
@@ -249,7 +199,8 @@ class ClusterPool(PoolBase):
 
     def _count_waiting(self) -> int:
         busy = self._run.watcher.supply.busy_workers if self._run else 0
-        return max(0, len(self._unfinished) - busy)
+        others = self._resumption.standing_in if self._resumption else 0
+        return max(0, len(self._unfinished) - busy - others)
 
     def _waiting_for(self) -> str:
         jobs = list(self._run.watcher.supply.jobs.values()) if self._run else []
@@ -259,6 +210,8 @@ class ClusterPool(PoolBase):
     def _close(self, wait: bool) -> None:
         if self._run is not None:
             self._run.watcher.close(wait)
+        if self._resumption is not None:
+            self._resumption.tell()
         self._kept.clear()
 
     def abandon(self) -> None:
@@ -283,18 +236,10 @@ class ClusterPool(PoolBase):
     def _forget_workers(self) -> None:
         self._places = {}
         self._start_lock = threading.Lock()
-        self._run = None  # the parent's; a task added here makes another
+        self._run = self._resumption = None  # the parent's; a task added here makes another
+        self.options = replace(self.options, resume=False)
 
     def get_active_nodes(self) -> list[str]:
         """The hosts of the workers that are up."""
         jobs = list(self._run.watcher.supply.jobs.values()) if self._run else []
         return sorted({job.host for job in jobs if job.up and job.live})
-
-
-def _latest(found: Mapping[str, str]) -> dict[int, tuple[str, str]]:
-    """Where each task stands, as (folder, name); of several tries the last."""
-    return {task_number(name): (folder, name) for name, folder in sorted(found.items())}
-
-
-def _sent(*_: Any) -> None:
-    """Stands for the function of a task that another process has added: that is in the run's folder."""

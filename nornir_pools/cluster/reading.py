@@ -54,7 +54,7 @@ def view_run(run: str | os.PathLike[str]) -> RunView:
 
 
 def _in_order(history: History) -> Iterable[PastTask]:
-    return (history.tasks[number] for number in sorted(history.tasks))
+    return (history.tasks[number] for number in sorted(history.tasks) if not history.tasks[number].superseded)
 
 
 def _job(history: History, job: PastJob) -> JobView:
@@ -75,6 +75,8 @@ def _task(
         "command": past.command,
         "added": past.added or None,
         "tries": tuple(past.tries),
+        "again": past.why,
+        "reused": past.reused or None,
         "options": history.groups[past.group]["job"] if past.group in history.groups else {},
     }
     if past.cancelled or (history.closed and not past.over):  # (closed by Ctrl-C: what was left is cancelled)

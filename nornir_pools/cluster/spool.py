@@ -51,6 +51,7 @@ class Spool(Packs):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
+        self.keep_results = False  # when the run is closed, for a script that resumes it
         self._made: set[str] = set()  # shards
 
     @classmethod
@@ -69,6 +70,14 @@ class Spool(Packs):
                 folder=str(path),
             ) from error
         return cls(path)
+
+    def resume(self) -> None:
+        """Go on where another process has stopped, or has closed the run."""
+        for name in _FOLDERS:
+            self.make_folder(name)
+        for group in self.names("todo"):
+            self.remove(f"todo/{group}/stop")
+        super().resume()
 
     def describe(self, facts: dict[str, Any]) -> None:
         """Write down what the run is: plain data, for its workers and for whoever finds it."""
@@ -171,12 +180,12 @@ class Spool(Packs):
 
     def discard(self, *, keep_logs: Collection[str]) -> None:
         """Remove what a closed run needs no more: all but its description, its journal, the calls that have failed with what
-        they need, and logs that are to be kept."""
+        they need, logs that are to be kept, and outcomes if a script may resume it."""
         import shutil  # no worker needs it
 
         failed = bool(self.failed_calls())
         for name in _FOLDERS:
-            if name == "shared" and failed:
+            if (name == "shared" and failed) or (name == "packs" and self.keep_results):
                 continue
             if name == "jobs" and keep_logs:
                 for file in self.names("jobs"):

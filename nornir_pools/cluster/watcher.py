@@ -85,7 +85,7 @@ class Watcher:
     def expect(self, number: int, task: Task, group: Group) -> None:
         """A task is about to be published. (It is registered and journalled before it can be claimed.)"""
         command = {"command": task.cmd} if isinstance(task, CommandTask) else {}
-        self._spool.note(t="task", n=number, name=task.name, group=group.number, **command)
+        self._spool.note(t="task", n=number, name=task.name, group=group.number, **command, **task._noted)
         self.ledger.expect(number, task, group)
         if self._relaxed:
             self._wake.set()
