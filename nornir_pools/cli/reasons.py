@@ -117,9 +117,9 @@ def _of_other(task: TaskView) -> list[str]:
 def _of_resumption(task: TaskView) -> list[str]:
     """What a script that was run again (resume=True) has made of it."""
     lines = [f"again     though an earlier script had added it: {task.again}"] if task.again else []
-    return lines + (
-        [f"reused    its result, last at {clock(task.reused)}, by a script that was run again"] if task.reused else []
-    )
+    if task.reused:
+        lines.append(f"reused    its result, last at {clock(task.reused)}, by a script that was run again")
+    return lines
 
 
 def _where(task: TaskView) -> str:

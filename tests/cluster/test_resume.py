@@ -68,7 +68,7 @@ def check_that_each_ran_once(count: int) -> None:
 @pytest.mark.slow
 def test_1000_tasks_run_once_though_the_script_was_killed_at_some_moment(capsys: pytest.CaptureFixture[str]) -> None:
     seed = random.randrange(10**6)
-    done, log = kill_and_run_again("local", 1000, 0.001, random.Random(seed))
+    done, log = kill_and_run_again("local", 1000, 0.02, random.Random(seed))
     with capsys.disabled():
         sys.stderr.write(f"\na script of 1000 tasks killed, seed {seed}, when {done} were done; {log.splitlines()[-1]}\n")
     check_that_each_ran_once(1000)
@@ -135,6 +135,19 @@ def test_after_a_script_that_has_ended_results_are_there(
     assert lines("ledger") == ["1", "1", "1"]
 
 
+def why(task: str) -> str:
+    """What the command says of a task of the pool."""
+    done = subprocess.run(
+        [sys.executable, "-m", "nornir_pools", "why", "work", task],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    return done.stdout
+
+
 def test_what_has_failed_or_changed_is_run_again_and_said_why(
     get: Callable[..., ClusterPool], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -171,8 +184,10 @@ def test_what_has_failed_or_changed_is_run_again_and_said_why(
     assert view.counts["succeeded"] == len(view.tasks) == 5
     assert "task 'failing' is run again: it had failed: ValueError" in caplog.text
     before = lines("ledger")
+    assert "again     though an earlier script had added it: it had failed: ValueError: mark" in why("failing")
     assert script(2, "b") == ["mended", 3, "three", 8, ""]
     assert lines("ledger") == before
+    assert "reused    its result" in why("changing")
 
 
 def test_what_a_left_run_still_does_is_not_done_twice(get: Callable[..., ClusterPool]) -> None:
