@@ -12,7 +12,7 @@ import os
 import pickle
 import stat
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import PurePath
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, NamedTuple
@@ -164,7 +164,7 @@ class _Pickler(pickle.Pickler):
         try:
             self._reader.modules.add(function.__module__)
             cells = [_content(cell) for cell in function.__closure__ or ()]
-            inner = [function.__code__, function.__defaults__, function.__kwdefaults__, cells]
+            inner = [function.__code__, function.__defaults__, function.__kwdefaults__, cells, _without_a_file(function)]
             return *place, self._reader.digest(inner)
         finally:
             self._reader.inside.discard(id(function))
@@ -176,6 +176,21 @@ class _Pickler(pickle.Pickler):
             return
         if stat.S_ISREG(status.st_mode):
             self._reader.files.append((str(path), status.st_size, status.st_mtime_ns))
+
+
+def _without_a_file(function: FunctionType) -> dict[str, Any]:
+    """What a function of a notebook uses of it; of others their module's file counts."""
+    if "__file__" in function.__globals__:
+        return {}
+    names = sorted(set(_names(function.__code__)) & function.__globals__.keys())
+    return {name: function.__globals__[name] for name in names}
+
+
+def _names(code: CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for inner in code.co_consts:
+        if isinstance(inner, CodeType):
+            yield from _names(inner)
 
 
 def _content(cell: Any) -> Any:

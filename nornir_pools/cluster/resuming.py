@@ -106,7 +106,7 @@ class Resumption:
         self._standing_in = unfinished  # until this script adds them, by number
         self._of_key: dict[str, deque[PastTask]] = defaultdict(deque)
         self._of_name: dict[str, list[PastTask]] = defaultdict(list)
-        self._taken: set[int] = set()  # tasks whose place another one has, since something has changed
+        self._taken: set[int] = set()  # tasks that this script has added again, as they were or changed
         self._counts: Counter[str] = Counter()
         for past in sorted((past for past in history.tasks.values() if not past.superseded), key=lambda past: past.place):
             self._of_name[past.name].append(past)
@@ -132,6 +132,7 @@ class Resumption:
             if past is None:
                 self._note_new(task, key)
                 return False
+            self._taken.add(past.number)
             standing_in = self._standing_in.pop(past.number, None)
         task._noted = {"key": str(key)}
         if standing_in is not None and self._take_place(past, standing_in, task):

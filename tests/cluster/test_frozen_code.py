@@ -91,9 +91,13 @@ def test_jobs_debug_and_retry_run_what_was_added(executor: str, monkeypatch: pyt
     (again,) = pools.retry("work").tasks
     assert str(again.exception(40)) == "this is old code"
     pools.ClosePools()
-    (again,) = pools.retry("last", new_code=True).tasks
-    assert str(again.exception(40)) == "this is new code code"
-    if executor == "local":
+    if executor == "slurm":
+        (again,) = pools.retry("last", new_code=True).tasks
+        assert str(again.exception(40)) == "this is new code code"
+    else:
+        words = ["retry", "last", "--failed", "--new-code"]
+        done = subprocess.run([sys.executable, "-m", "nornir_pools", *words], capture_output=True, text=True, timeout=60)
+        assert (done.returncode, "ValueError: this is new code code" in done.stdout) == (1, True), done
         monkeypatch.syspath_prepend(os.getcwd())
         for name in ("own", "own.work", "own.helper"):  # this process has today's
             monkeypatch.setitem(sys.modules, name, importlib.import_module(name))

@@ -130,6 +130,11 @@ def test_after_a_script_that_has_ended_results_are_there(
     run = pools.look("work")
     assert [task.reused is not None for task in run.tasks] == [True] * 4
     pool = get()
+    assert pool.add_task("large", bytes, 100).wait_return(40) == bytes(100)
+    pool = get()
+    assert pool.add_task("large", bytes, 100).wait_return(40) == bytes(100)
+    assert pool.add_task("large", bytes, 200_000).wait_return(40) == bytes(200_000)  # (the one of that name was added just now)
+    assert pools.look("work").task(5).again == "its arguments have changed"
     third = [pool.add_task("same", count_and_add, 1) for _ in range(3)]
     assert [task.wait_return(40) for task in third] == [2, 2, 2]
     assert lines("ledger") == ["1", "1", "1"]
@@ -183,6 +188,7 @@ def test_what_has_failed_or_changed_is_run_again_and_said_why(
     }
     assert view.counts["succeeded"] == len(view.tasks) == 5
     assert "task 'failing' is run again: it had failed: ValueError" in caplog.text
+    assert (view.info.path / "journal.jsonl").read_text().count('"t": "group"') == 1  # versions share jobs
     before = lines("ledger")
     assert "again     though an earlier script had added it: it had failed: ValueError: mark" in why("failing")
     assert script(2, "b") == ["mended", 3, "three", 8, ""]
@@ -197,18 +203,19 @@ def test_what_a_left_run_still_does_is_not_done_twice(get: Callable[..., Cluster
     until(Path("up").exists, "the task does not start", 40)
     until(lambda: len(lines("ledger")) == 5, "the others do not run")
     assert waiting
-    pool.add_task("stale", functions.wait_for_file, "go", 1)
-    pool.add_task("stale too", functions.wait_for_file, "go", 1)
+    pool.add_task("forgotten", functions.touch_and_wait, "also up", "go")
+    until(Path("also up").exists, "the task does not start", 40)
+    pool.add_task("stale", count_and_add, 100)
     pool.detach()
     pool = get()
     running = pool.add_task("running", functions.touch_and_wait, "up", "go", 7)
     again = [pool.add_task(f"waiting {n}", count_and_add, n) for n in range(5)]
-    stale = pool.add_task("stale too", functions.wait_for_file, "go", 2)  # its old call is called off
+    stale = pool.add_task("stale", count_and_add, 200)  # its old call is called off
     assert [task.wait_return(40) for task in again] == [1, 2, 3, 4, 5]
     assert not running.done()
     Path("go").touch()
-    assert (running.wait_return(40), stale.wait_return(40)) == (7, 2)
-    assert sorted(lines("ledger")) == ["0", "1", "2", "3", "4"]
+    assert (running.wait_return(40), stale.wait_return(40)) == (7, 201)
+    assert sorted(lines("ledger")) == ["0", "1", "2", "200", "3", "4"]
     pool.shutdown()
     assert len(list(Path("runs").iterdir())) == 1
 

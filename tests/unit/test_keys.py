@@ -124,6 +124,16 @@ def test_the_file_of_a_function_counts_as_it_was_imported(tmp_path: Path, monkey
     del sys.modules["module_of_keys"]
 
 
+def test_of_a_notebook_counts_what_the_function_uses() -> None:
+    def made(helper: str, other: int = 0) -> Key:
+        names: dict[str, Any] = {"__name__": "__main__", "other": other}
+        exec(f"def helper(x):\n    return x + {helper}\ndef f(values):\n    return [helper(v) for v in values]\n", names)
+        return key(names["f"])
+
+    assert made("1") == made("1", other=2)
+    assert changed(made("1"), made("2")) == ["code"]
+
+
 def test_a_version_counts() -> None:
     assert key(version="1") == key(version=1) != key(version=2)
     assert changed(key(version="1"), key()) == ["version"]
