@@ -99,11 +99,14 @@ def test_jobs_debug_and_retry_run_what_was_added(executor: str, monkeypatch: pyt
         done = subprocess.run([sys.executable, "-m", "nornir_pools", *words], capture_output=True, text=True, timeout=60)
         assert (done.returncode, "ValueError: this is new code code" in done.stdout) == (1, True), done
         monkeypatch.syspath_prepend(os.getcwd())
-        for name in ("own", "own.work", "own.helper"):  # this process has today's
-            monkeypatch.setitem(sys.modules, name, importlib.import_module(name))
         monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
-        with pytest.raises(ValueError, match="this is old code"):
-            pools.recorded_call(next(Path("runs").glob("*/run.json")).parent, "fail")()
+        try:
+            assert importlib.import_module("own.work").name() == "new code"  # this process has today's
+            with pytest.raises(ValueError, match="this is old code"):
+                pools.recorded_call(pools.runs()[0].path, "fail")()
+        finally:
+            for name in [name for name in sys.modules if name.partition(".")[0] == "own"]:
+                del sys.modules[name]
 
 
 def test_who_does_not_want_that_says_so() -> None:
