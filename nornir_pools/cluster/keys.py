@@ -12,6 +12,7 @@ import os
 import pickle
 import stat
 import sys
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import PurePath
 from types import CodeType, FunctionType, ModuleType
@@ -60,14 +61,25 @@ class Keys:
 
     def __init__(self) -> None:
         self._of_modules: dict[str, str] = {}
+        self._of_functions: weakref.WeakKeyDictionary[Any, tuple[str, str]] = weakref.WeakKeyDictionary()
 
     def key_of(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], version: Any) -> Key:
         """The key of a call. Raises what pickling raises, if something in it cannot be."""
         reader = _Reader()
-        code = reader.digest(func)
-        modules = [(name, self._file_of(name)) for name in sorted(reader.modules)]
+        code, modules = self._of_function(func, reader)
         arguments = reader.digest((args, sorted(kwargs.items())))
-        return Key(code, _short(modules), arguments, _short(reader.files), _short(str(version)))
+        return Key(code, modules, arguments, _short(reader.files), _short(str(version)))
+
+    def _of_function(self, func: Callable[..., Any], reader: _Reader) -> tuple[str, str]:
+        """The code of a function, and the files that it is in."""
+        fixed = isinstance(func, FunctionType) and not _holds_values(func)
+        if fixed and (known := self._of_functions.get(func)) is not None:
+            return known
+        code = reader.digest(func)
+        found = code, _short([(name, self._file_of(name)) for name in sorted(reader.modules)])
+        if fixed:
+            self._of_functions[func] = found
+        return found
 
     def _file_of(self, module: str) -> str:
         if module not in self._of_modules:
@@ -176,6 +188,12 @@ class _Pickler(pickle.Pickler):
             return
         if stat.S_ISREG(status.st_mode):
             self._reader.files.append((str(path), status.st_size, status.st_mtime_ns))
+
+
+def _holds_values(function: FunctionType) -> bool:
+    """Whether a function holds what may be another value the next time."""
+    values = function.__closure__, function.__defaults__, function.__kwdefaults__
+    return values != (None, None, None) or "__file__" not in function.__globals__
 
 
 def _without_a_file(function: FunctionType) -> dict[str, Any]:

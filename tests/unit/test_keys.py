@@ -91,6 +91,19 @@ def test_a_function_is_what_it_does_and_holds() -> None:
     assert "code" in changed(key(functions.add), key(functions.echo))
 
 
+def test_a_value_that_a_function_holds_may_change() -> None:
+    held = [1]
+
+    def holds(default: list[int] = held) -> int:
+        return len(default)
+
+    keys = Keys()
+    before = keys.key_of(holds, (), {}, None)
+    assert keys.key_of(holds, (), {}, None) == before
+    held.append(2)
+    assert changed(keys.key_of(holds, (), {}, None), before) == ["code"]
+
+
 def test_files_count_as_long_as_they_are_paths(tmp_path: Path) -> None:
     file = tmp_path / "tile"
     assert key(len, file) != key(len, tmp_path / "other")
