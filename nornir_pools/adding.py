@@ -27,6 +27,7 @@ class Adding(futures.Executor):
     def _max_workers(self) -> int:
         """The standard library's name for `num_threads`, which dask goes by."""
         return self.num_threads
+
     _sends_calls: bool  # of the pool
 
     def _add(

@@ -51,7 +51,7 @@ def live_pools() -> list[PoolBase]:
     return [pool for pool in list(_live) if not pool._over]
 
 
-class PoolBase(Appearance, Holding, PoolMembers):
+class PoolBase(Holding, Appearance, PoolMembers):
     """A pool: a `concurrent.futures.Executor` whose Futures have names.
 
     `num_threads` is the most tasks that run at once (None: as many as this process may use CPUs).

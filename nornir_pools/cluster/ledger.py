@@ -109,6 +109,14 @@ class Ledger:
             self._entries[past.number] = entry
             self._count(group)
 
+    def replace(self, number: int, task: Task) -> bool:
+        """Have another task stand for the one of that number; False if it is over."""
+        with self._lock:
+            entry = self._entries.get(number)
+            if entry is not None:
+                entry.task = task
+            return entry is not None
+
     @staticmethod
     def _count(group: Group) -> None:
         group.unfinished += 1

@@ -113,6 +113,7 @@ class ProcessPool(LocalThreadPoolBase):
 
     def _has_begun(self, task: Task) -> bool:
         return any(companion.runs(task) for companion in list(self._companions.values()))
+
     def _prepare(self, task: Task) -> None:
         if not isinstance(task, CommandTask):
             self._store.freeze(task)
