@@ -24,7 +24,7 @@ from pathlib import Path
 from .helper import name
 
 
-def value():
+def value(*_):
     from . import lazy
 
     return [name(), lazy.VALUE, (Path(__file__).parent / "data.txt").read_text()]
@@ -47,6 +47,7 @@ def block():
 pool = pools.GetClusterPool("work", 1, executor={executor!r}, folder="runs"{options})
 blocked = pool.add_task("block", block)
 tasks = [pool.add_task("value", work.value), pool.add_task("fail", work.fail)]
+child = pool.add_task("child", work.value, blocked)
 Path("own/helper.py").write_text("def name():\\n    return 'new code'\\n")
 Path("own/lazy.py").write_text("VALUE = 'new lazy'\\n")
 Path("own/work.py").write_text("# changed\\n" + Path("own/work.py").read_text().replace("old line", "new line"))
@@ -57,6 +58,7 @@ Path("later.py").write_text("")
 Path("go").touch()
 error = tasks[1].exception()
 later = "no value" if tasks[2].exception() else tasks[2].wait_return()
+assert child.wait_return() == tasks[0].wait_return()
 found = [tasks[0].wait_return(), str(error), str(error.__cause__), later]
 print(json.dumps(found))
 """

@@ -11,7 +11,9 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 import nornir_pools as pools
@@ -40,7 +42,7 @@ def start(executor: str, count: int, seconds: float) -> subprocess.Popen[str]:
 
 def kill_and_run_again(executor: str, count: int, seconds: float, rng: random.Random) -> tuple[int, str]:
     """Returns how many tasks were done when the script was killed, and what the second one has logged."""
-    wanted = rng.randrange(count)
+    wanted = rng.randrange(1, count)
     script = start(executor, count, seconds)
     try:
         until(lambda: len(lines("begun")) >= wanted, "tasks do not run", 60)
@@ -59,6 +61,7 @@ def kill_and_run_again(executor: str, count: int, seconds: float, rng: random.Ra
 
 
 def check_that_each_ran_once(count: int) -> None:
+    count += count // 10
     for file in ("begun", "done"):
         assert Counter(map(int, lines(file))) == Counter(range(count)), file
     (run,) = Path("runs").iterdir()
@@ -249,3 +252,146 @@ def test_an_interrupted_run_goes_on(get: Callable[..., ClusterPool]) -> None:
     assert [task.wait_return(40) for task in tasks] == [2, None]
     assert lines("ledger") == ["1"]
     assert {task.name: task.again for task in pools.look("work").tasks} == {"done": "", "cut": "it was cancelled"}
+
+
+# --- tasks as arguments
+
+
+def slow_array(gate: str, n: int) -> Any:
+    functions.append_line("ledger", f"array {n}")
+    functions.wait_for_file(gate)
+    return functions.make_array(n)
+
+
+def total(word: str, *values: Any, **more: Any) -> str:
+    functions.append_line("ledger", word)
+    return " ".join([word, *(str(int(value.sum()) if isinstance(value, np.ndarray) else value) for value in values), str(more)])
+
+
+def large_outcomes() -> list[Path]:
+    return [path for path in Path("runs").glob("*/packs/*/*") if path.is_file()]
+
+
+def test_a_child_is_done_without_its_parents_and_one_that_is_run_again_gets_their_values(
+    get: Callable[..., ClusterPool],
+) -> None:
+    def script(*new: int, gate: str = "gate") -> tuple[dict[str, Any], ClusterPool]:
+        pool = get()
+        tasks: dict[str, Any] = {"array": pool.add_task("array", slow_array, gate, 100_000)}
+        tasks["small"] = pool.add_task("small", count_and_add, 1)
+        tasks["other"] = pool.add_task("other", count_and_add, *new or [2])
+        tasks["command"] = pool.add_process("command", "echo x >>commands; printf out")
+        tasks["child"] = pool.add_task("child", total, "child", tasks["array"], {"key": tasks["command"]}, a=tasks["small"])
+        tasks["changed"] = pool.add_task("changed", total, "changed", *(tasks[name] for name in list(tasks)[:4]))
+        tasks["after"] = pool.with_options(after=tasks["other"]).add_task("after", total, "after")
+        return tasks, pool
+
+    Path("gate").touch()
+    tasks, pool = script()
+    first = {name: task.wait_return(40) for name, task in tasks.items() if name != "array"}
+    assert first["child"] == "child 4999950000 {'key': 'out'} {'a': 2}"
+    assert first["changed"] == "changed 4999950000 2 3 out {}"
+    pool.shutdown()
+    before = sorted(lines("ledger"))
+    tasks, pool = script()
+    assert {name: task.wait_return(40) for name, task in tasks.items() if name != "array"} == first
+    assert tasks["array"].wait_return().sum() == 4999950000
+    pool.shutdown()
+    assert (sorted(lines("ledger")), lines("commands")) == (before, ["x"])
+
+    tasks, pool = script(3)  # what has other parents is run again, with the values of those that are not
+    assert tasks["changed"].wait_return(40) == "changed 4999950000 2 4 out {}"
+    assert tasks["array"]._unread is not None  # its value took no way through the script
+    assert tasks["after"].wait_return(40) == first["after"]
+    pool.shutdown()
+    view = pools.look("work")
+    assert sorted(lines("ledger")) == sorted([*before, "3", "changed", "after"])
+    again = dict.fromkeys(("other", "changed", "after"), "its arguments have changed")
+    assert {task.name: task.again for task in view.tasks if task.again} == again
+
+    Path("gate").unlink()
+    (path,) = large_outcomes()
+    path.unlink()
+    tasks, pool = script(3)
+    assert tasks["child"].wait_return(40) == first["child"]  # at once, though its parent is run again
+    assert not tasks["array"].done()
+    Path("gate").touch()
+    assert tasks["array"].wait_return(40).sum() == 4999950000
+    pool.shutdown()
+    assert pools.look("work").task("array").again.startswith("its result is gone: ")
+
+
+def test_what_waited_for_its_parents_is_run_once(get: Callable[..., ClusterPool]) -> None:
+    def script(*, swapped: bool = False) -> dict[str, Any]:
+        pool = get()
+        tasks = {"array": pool.add_task("array", slow_array, "gate", 1000), "small": pool.add_task("small", count_and_add, 1)}
+        family = {"a": tasks["array"], "b": tasks["small"]}
+        tasks["child"] = pool.add_task("child", functions.echo, **dict(reversed(family.items())) if swapped else family)
+        tasks["grandchild"] = pool.add_task("grandchild", total, "grandchild", [tasks["child"]])
+        tasks["changed"] = pool.add_task("changed", total, "new" if swapped else "old", tasks["array"])
+        if not swapped:
+            tasks["forgotten"] = pool.add_task("forgotten", total, "forgotten", tasks["array"])
+        return tasks
+
+    tasks = script()
+    tasks["small"].wait(40)
+    until(lambda: "array" in lines("ledger"), "the parent does not start", 40)
+    pools.GetClusterPool("work").detach()
+    tasks = script(swapped=True)
+    assert not any(task.done() for name, task in tasks.items() if name != "small")
+    Path("gate").touch()
+    found = tasks["child"].wait_return(40)[1]
+    assert (found["a"].sum(), found["b"]) == (499500, 2)
+    assert tasks["grandchild"].wait_return(40).startswith("grandchild [")
+    assert tasks["changed"].wait_return(40) == "new 499500 {}"
+    pool = tasks["child"]._pool
+    pool.wait_completion()  # it does not wait for what nobody has added again
+    pool.shutdown()
+    assert sorted(lines("ledger")) == sorted(["array", "1000", "1", "grandchild", "new"])
+    view = pools.look("work")
+    assert {task.name: task.state for task in view.tasks if task.state != "succeeded"} == {"forgotten": "cancelled"}
+    assert {task.name: task.again for task in view.tasks if task.again} == {"changed": "its arguments have changed"}
+    assert len(view.tasks) == len(tasks) + 1
+    before = sorted(lines("ledger"))
+    assert script()["child"].wait_return(40)[1]["b"] == 2
+    until(lambda: sorted(lines("ledger")) == sorted([*before, "old", "forgotten"]), "it is not run", 40)
+
+
+def test_a_family_that_has_failed_is_run_again(get: Callable[..., ClusterPool]) -> None:
+    def script() -> list[Any]:
+        pool = get()
+        bad = pool.add_task("bad", fail_until, "mark")
+        child = pool.add_task("child", total, "child", bad)
+        unlike = pool.add_task("unlike", total, "unlike", pools.GetThreadPool("threads", 1).add_task("one", count_and_add, 1))
+        found = [task.exception(40) or task.wait_return() for task in (bad, child, unlike)]
+        pool.shutdown()
+        return found
+
+    assert isinstance(script()[1], pools.ParentFailedError)
+    assert not any(task.again for task in pools.look("work").tasks)
+    Path("mark").touch()
+    for _ in range(2):
+        assert script() == ["mended", "child mended {}", "unlike 2 {}"]
+    assert sorted(lines("ledger")) == ["1"] * 3 + ["child"] + ["mark"] * 2 + ["unlike"] * 3
+    view = pools.look("work")
+    assert view.task("child").again.startswith("it had failed: ParentFailedError: ")
+    assert "task 'one' among them cannot be compared either" in view.task("unlike").again
+    assert view.counts["succeeded"] == len(view.tasks) == 3
+
+
+def test_what_still_runs_can_be_cancelled_by_the_next_script(get: Callable[..., ClusterPool]) -> None:
+    pool = get()
+    pool.add_task("running", functions.touch_and_wait, "up", "go")
+    until(Path("up").exists, "the task does not start", 40)
+    pool.detach()
+    pool = get()
+    running = pool.add_task("running", functions.touch_and_wait, "up", "go")
+    child = pool.add_task("child", total, "child", running)
+    assert running.running()
+    assert pool.cancel(running, running=True)
+    assert child.cancelled()
+    pool.shutdown()
+    pool = get()
+    Path("go").touch()
+    assert pool.add_task("running", functions.touch_and_wait, "up", "go").wait_return(40) is None
+    assert pools.look("work").task("running").again == "it was cancelled"

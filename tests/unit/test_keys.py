@@ -8,14 +8,17 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+import nornir_pools as pools
 from nornir_pools.cluster.keys import Key, Keys
+from nornir_pools.parents import Parents, replace_tasks
 
 from .. import functions
 
@@ -163,3 +166,22 @@ def test_what_contains_itself_has_a_key_and_what_cannot_be_sent_has_none() -> No
 def test_a_text_that_is_no_key_is_none() -> None:
     assert Key.read("") is None
     assert Key.read(str(key())) == key()
+
+
+def test_parents_count_by_their_keys() -> None:
+    with pools.GetSerialPool("serial") as pool:
+        one, other, unknown = [pool.add_task(name, len, "") for name in ("one", "other", "unknown")]
+    one._noted, other._noted = {"key": "a"}, {"key": "b"}
+
+    def of(*args: Any, after: Sequence[Any] = ()) -> Key:
+        args, _, values = replace_tasks(args, {})
+        return Keys().key_of(max, args, {}, None, Parents(unknown, values, after))
+
+    assert of([one, 1], one) == of([one, 1], one)
+    assert changed(of([one, 1], one), of([other, 1], one)) == ["arguments"]
+    assert changed(of(one, other), of(other, one)) == ["arguments"]
+    assert changed(of(1), of(1, after=[one])) == ["arguments"]
+    assert of(1, after=[one, other]) == of(1, after=[other, one])
+    for values, after in (([unknown], []), ([], [unknown]), ([], [Future()])):
+        with pytest.raises(TypeError, match="among them cannot be compared either"):
+            of(*values, after=after)
