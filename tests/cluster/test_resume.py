@@ -339,6 +339,8 @@ def test_what_waited_for_its_parents_is_run_once(get: Callable[..., ClusterPool]
     pools.GetClusterPool("work").detach()
     tasks = script(swapped=True)
     assert not any(task.done() for name, task in tasks.items() if name != "small")
+    view = pools.look("work")
+    assert view.task("child").waits_for == (view.task("array").number,)
     Path("gate").touch()
     found = tasks["child"].wait_return(40)[1]
     assert (found["a"].sum(), found["b"]) == (499500, 2)
