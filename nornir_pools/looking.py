@@ -51,13 +51,17 @@ def cancel(run: str | os.PathLike[str], tasks: Iterable[str | int] | None = None
     return cancel_run(run, tasks)[1]
 
 
-def retry(run: str | os.PathLike[str], tasks: Sequence[str | int] | None = None, **options: Any) -> ClusterPool:
+def retry(
+    run: str | os.PathLike[str], tasks: Sequence[str | int] | None = None, *, new_code: bool = False, **options: Any
+) -> ClusterPool:
     """Run the failed tasks of a run again (or those of them with these numbers or names), as a new run.
 
     Returns its pool, with these tasks: the recorded calls, with the options they had, but for job options given here, such
-    as ``mem_gb=8``. The first run stays as it is, and may still be held. What the calls see of the environment is what
-    their script had changed in it, on top of this process's. Raises RunNotFoundError if there is no such run, nothing of
-    it has failed or a task has not, PoolError if the calls are gone, PythonMismatchError if this is another Python.
+    as ``mem_gb=8``. They run the code they were added with; with `new_code` your own modules as they are now (functions of
+    the script itself are part of the calls). The first run stays as it is, and may still be held. What the calls see of the
+    environment is what their script had changed in it, on top of this process's. Raises RunNotFoundError if there is no such
+    run, nothing of it has failed or a task has not, PoolError if the calls are gone, PythonMismatchError if this is another
+    Python.
     """
     from .cluster.again import pool_like, run_again, tasks_to_retry
     from .cluster.pool import ClusterPool
@@ -76,14 +80,15 @@ def retry(run: str | os.PathLike[str], tasks: Sequence[str | int] | None = None,
     pool = registry.get(name, ClusterPool, make)
     if pool not in made:
         raise PoolKindError(f"a pool {name!r} is open in this process: shut it down before retrying tasks of {path.name}")
-    run_again(pool, path, chosen, options)
+    run_again(pool, path, chosen, options, new_code=new_code)
     return pool
 
 
 def recorded_call(run: str | os.PathLike[str], task: str | int) -> Callable[[], Any]:
     """The call of a task, to be run here under a debugger: it takes no arguments, and returns or raises what the task did.
 
-    It changes the working folder, the search path, the umask and the environment of this process to those of the task.
+    It changes the working folder, the search path, the umask and the environment of this process to those of the task, and
+    has the code imported that the task was added with.
     Calls of failed and unfinished tasks exist. Raises RunNotFoundError if there is no such run or task, or its call is
     gone, PythonMismatchError if this is another Python.
     """

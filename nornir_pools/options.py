@@ -52,10 +52,10 @@ _SLURM = {
     "wckey",
 }
 JOB_OPTIONS = frozenset(_GENERIC | {f"slurm_{name}" for name in _SLURM})
-_OWN_JOB_OPTIONS = frozenset({"retries", "tasks_per_job"})
+_OWN_JOB_OPTIONS = frozenset({"retries", "tasks_per_job", "version"})
 POOL_OPTIONS = frozenset(
-    {"budget_core_hours", "executor", "folder", "idle_seconds", "keep", "max_failures", "max_jobs", "on_interrupt", "python"}
-    | {"stop_after"}
+    {"budget_core_hours", "executor", "folder", "frozen_code", "idle_seconds", "keep", "max_failures", "max_jobs"}
+    | {"on_interrupt", "python", "resume", "stop_after"}
 )
 _ALL = JOB_OPTIONS | _OWN_JOB_OPTIONS | POOL_OPTIONS
 
@@ -92,8 +92,17 @@ class Options:
     """What the jobs of a run may use (CPUs × time that they ran); once they have, no further task is begun
     (BudgetSpentError), and what runs goes on to its end. Jobs go on without the pool's process, and then nobody adds up until
     it is attached to. None: there is no such limit."""
+    frozen_code: bool = True
+    """Whether jobs import your own modules as they were when tasks were added. False: as they are when a job imports them."""
     tasks_per_job: int | None = None
     """1: a job never takes over another task. None: a job that is done early does."""
+    resume: bool = False
+    """Whether the script, when it is run again, takes the results, and the running jobs, of the newest run of the pool's name
+    that had this option, too, and runs only what is missing, has failed, or has changed: the function, a file that it is
+    in, its arguments, size or time of change of files that are among these as `pathlib.Path`, or `version`. Results stay in
+    the run's folder until it is removed (``nornir-pools clean``)."""
+    version: str | float | None = None
+    """With `resume`: a task with another version is run again. May differ from task to task."""
     retries: int | Mapping[str, int | str] | None = None
     """How often a task is tried again that its job took down: a number, or one for each of RETRY_CAUSES; for "oom" and
     "timeout" also what the next job gets, as in "mem_gb*2<=64". None: preempted 10, node_failed and lost 2, worker_died 1."""
@@ -139,6 +148,10 @@ class Options:
             job={name: value for name, value in known.items() if name not in own},
         )
 
+    def of_jobs(self) -> Options:
+        """What tasks must have in common to share jobs."""
+        return self if self.version is None else replace(self, version=None)
+
     def plain(self) -> dict[str, Any]:
         """All of them as plain data, from which ``Options(**plain)`` makes them again."""
         return asdict(self)
@@ -163,6 +176,7 @@ def check_names(options: Mapping[str, Any], place: str = "") -> None:
 
 _POSITIVE = {"timeout_min", "mem_gb", "nodes", "cpus_per_task", "tasks_per_node", "slurm_time", "slurm_nodes"}
 _POSITIVE |= {"budget_core_hours"}
+_YES_OR_NO = {"frozen_code", "resume"}
 _WHOLE = {"max_failures", "cpus_per_task", "nodes", "tasks_per_node"}
 _TEXT = {"folder", "python", "slurm_partition", "slurm_account", "slurm_qos", "slurm_job_name", "slurm_constraint"}
 
@@ -178,12 +192,16 @@ def _problem(name: str, value: Any) -> str:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if name == "executor" and value not in EXECUTORS:
         return f"must be one of {', '.join(EXECUTORS)}"
+    if name in _YES_OR_NO and value not in (True, False):
+        return "must be True or False"
     if name == "keep" and value not in ("failed", "all"):
         return 'must be "failed" or "all"'
     if name == "on_interrupt" and value not in ("cancel", "detach"):
         return 'must be "cancel" or "detach"'
     if name == "tasks_per_job" and value not in (None, 1):
         return "must be 1 (each task a job of its own) or left out"
+    if name == "version" and not isinstance(value, (str, int, float)):
+        return "must be a text or a number"
     if name == "retries":
         return _retries_problem(value)
     if name in _POSITIVE and not (number and value > 0):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from typing import Any
@@ -19,10 +18,9 @@ def output_files(text: str | bytes | None, encoding: str) -> Iterator[tuple[int,
     """Descriptors for stdin, stdout and stderr. (Not files: each of their system calls would let another thread go first.)"""
     files = [_file_without_name(), _file_without_name()]
     try:
-        stdin = subprocess.DEVNULL
+        stdin = os.open(os.devnull, os.O_RDONLY) if text is None else _file_without_name()
+        files.append(stdin)
         if text is not None:
-            stdin = _file_without_name()
-            files.append(stdin)
             _fill(stdin, text.encode(encoding) if isinstance(text, str) else text)
         yield stdin, files[0], files[1]
     finally:

@@ -40,6 +40,7 @@ class Task(futures.Future[Any], TaskMembers):
 
     _ids = itertools.count(1)
     _traceback: TracebackType | None = None
+    _noted: Mapping[str, Any] = MappingProxyType({})  # what else the journal of a cluster pool's run is to have of it
     _parts: Sequence[Any] = ()  # the call, pickled, while it waits to be sent to another process
     _called_off = False  # what runs it is being ended for `PoolBase.cancel`: that is no failure
     _parents: Parents | None = None  # whose values are to be filled into the call, until they are
@@ -202,8 +203,7 @@ class Task(futures.Future[Any], TaskMembers):
 
     def _read(self) -> None:
         """Unpickle the value, for who asks for it first. (Without a lock: that may run anything.)"""
-        unread = self._unread
-        outcome = unread.read() if unread is not None else None
+        outcome = None if (unread := self._unread) is None else unread.read()
         with self._condition:
             if outcome is None or self._unread is None:
                 return  # another thread was faster, and all are to get the same object

@@ -37,11 +37,13 @@ def retry(
     ] = None,
     mem: Annotated[str, typer.Option(help="Memory for each: 4G, 500M.", metavar="AMOUNT")] = "",
     time: Annotated[str, typer.Option(help="Time limit of a job: 30 (minutes), 2h, 1:30:00.", metavar="TIME")] = "",
+    new_code: Annotated[bool, typer.Option("--new-code", help="With your modules as they are now.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the run and what failed again as JSON at the end.")] = False,
 ) -> None:
     """Run failed tasks again, as a new run.
 
-    They are run exactly as they were added, but for the options given here. The first run stays as it is.
+    They are run exactly as they were added, also with the code of then, but for the options given here. The first run stays
+    as it is.
     """
     if failed == bool(task):
         fail("which tasks? Give --failed for all that failed, or --task with a number or name")
@@ -49,7 +51,7 @@ def retry(
     if failed and not view.counts["failed"]:
         say(f"No task of run {view.info.name} has failed: there is nothing to retry.")
         return
-    pool = pools.retry(view.info.path, None if failed else task, **job_options(mem, time))
+    pool = pools.retry(view.info.path, None if failed else task, new_code=new_code, **job_options(mem, time))
     tasks = list(pool.tasks)
     assert pool.folder is not None
     complain(f"run {pool.folder.name}: {len(tasks)} tasks of run {view.info.name} again")
@@ -104,7 +106,7 @@ def debug(run: Run, task: TaskWord) -> None:
     """
     one = pools.look(run).task(task)
     call = pools.recorded_call(run, one.number)
-    complain(f"task {one.number} ({one.name}) runs here now, in its own folder and environment")
+    complain(f"task {one.number} ({one.name}) runs here now, in its own folder and environment, with the code it ran with")
     try:
         value = call()
     except Exception:

@@ -50,6 +50,7 @@ def why(run: Run, task: TaskWord, json: Json = False) -> None:
     lines = (
         _of_waiting(view, one) if one.state == "waiting" else _of_failed(view, one) if one.state == "failed" else _of_other(one)
     )
+    lines += _of_resumption(one)
     if json:
         as_json({**task_facts(one), "why": lines, "asked": dict(one.options)})
         return
@@ -124,6 +125,14 @@ def _of_other(task: TaskView) -> list[str]:
         f"ran       {_where(task)}",
         f"used      {memory(task.memory)}, {duration(task.cpu)} of CPU, {duration(task.seconds)} in all",
     ]
+
+
+def _of_resumption(task: TaskView) -> list[str]:
+    """What a script that was run again (resume=True) has made of it."""
+    lines = [f"again     though an earlier script had added it: {task.again}"] if task.again else []
+    if task.reused:
+        lines.append(f"reused    its result, last at {clock(task.reused)}, by a script that was run again")
+    return lines
 
 
 def _where(task: TaskView) -> str:

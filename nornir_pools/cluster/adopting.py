@@ -1,4 +1,4 @@
-"""Taking over the run of another process: its tasks are made anew, finished and unfinished."""
+"""Making the tasks of a run anew in a process that has taken it over, from its journal and its folder."""
 
 from __future__ import annotations
 
@@ -19,46 +19,61 @@ if TYPE_CHECKING:
     from .pool import ClusterPool
     from .run import Run
 
-__all__ = ["adopt", "task_of"]
+__all__ = ["adopt", "outcome_of", "task_of"]
 
 logger = logging.getLogger("nornir_pools")
 
 
-def adopt(pool: ClusterPool, run: Run, history: History) -> None:
-    """Make the tasks of a run anew: those that are over with their values and errors, the others where they stand."""
+def adopt(pool: ClusterPool, run: Run, history: History, *, finished: bool) -> dict[int, Task]:
+    """Make the tasks that are not over, where they stand, and with `finished` those that are, with their values and errors;
+    returns them by their numbers in the run.
+
+    Without `finished`, those that wait for parents stay as they are: no worker sees them, and whoever wants them adds them.
+    """
     places = _places(run, history)
     pool._numbers = itertools.count(max(history.tasks, default=0) + 1)
-    tasks: dict[int, Task] = {}
+    made: dict[int, Task] = {}
     held = []
     for past in history.tasks.values():
-        place = places.get(past.number)
-        if not past.over and place is None:
-            logger.warning(
-                "run %s: the task %r is not in it: its script died while it was being added", run.spool.path.name, past.name
-            )
-            run.watcher.ledger.note_cancelled(past.number)
-            continue
-        task = tasks[past.number] = task_of(pool, past)
-        pool._kept.append(task)
+        folder, name = places.get(past.number, ("", ""))
         if past.over:
-            pool._finish(task, _outcome_of(run, past, task))
-            continue
-        folder, name = place or ("", "")
-        group = run.watcher.ledger.groups[int(folder.split("/")[1]) if folder.startswith("todo/") else past.group]
-        pool._places[task.task_id] = past.number
-        if folder.startswith("held/"):
-            run.watcher.ledger.expect(past.number, task, group, held=True)
-            held.append((past, task))
+            if finished and not past.superseded:
+                task = made[past.number] = task_of(pool, past)
+                pool._finish(task, outcome_of(run, past, task))
+        elif folder.startswith("held/"):
+            if finished:
+                made[past.number] = _under_way(pool, run, past, folder, name)
+                held.append(past)
+        elif folder:
+            made[past.number] = _under_way(pool, run, past, folder, name)
         else:
-            run.watcher.ledger.restore(past, task, group, task_attempt(name))
-    for past, task in held:
-        values, after = ([_parent(pool, run, word, tasks) for word in some] for some in past.parents)
+            if not history.closed:  # else its script was interrupted, and has cancelled what was left
+                what = "its script died while it was being added"
+                logger.warning("run %s: the task %r is not in it: %s", run.spool.path.name, past.name, what)
+            run.watcher.ledger.note_cancelled(past.number)
+            past.cancelled, past.cut = True, not history.closed
+    for past in held:
+        task = made[past.number]
+        values, after = ([_parent(pool, run, history, word, made) for word in some] for some in past.parents)
         parents = task._parents = pool._held[task.task_id] = Parents(task, values, after)
         parents.listen()
+    return made
+
+
+def _under_way(pool: ClusterPool, run: Run, past: PastTask, folder: str, name: str) -> Task:
+    ledger = run.watcher.ledger
+    group = ledger.groups[int(folder.split("/")[1]) if folder.startswith("todo/") else past.group]
+    task = task_of(pool, past)
+    pool._places[task.task_id] = past.number
+    if folder.startswith("held/"):
+        ledger.expect(past.number, task, group, held=True)
+    else:
+        ledger.restore(past, task, group, task_attempt(name))
+    return task
 
 
 def _places(run: Run, history: History) -> dict[int, tuple[str, str]]:
-    """Where each unfinished task stands, what lay aside being put back."""
+    """Where the calls of unfinished tasks are, as (folder, name), after putting right what was cut in half."""
     spool = run.spool
     for name in spool.moved_outcomes():
         outcome = name.rpartition("/")[2]
@@ -69,17 +84,22 @@ def _places(run: Run, history: History) -> dict[int, tuple[str, str]]:
         for name in spool.withdrawn(group.number):
             spool.restore(group.number, name)
     places = latest(spool.unanswered())
-    if any(not task.over and task.number not in places for task in history.tasks.values()):
+    if not history.closed and any(not task.over and task.number not in places for task in history.tasks.values()):
         time.sleep(1.0)  # it may have been given back from one folder to another while they were listed
         places.update(latest(spool.unanswered()))
     return places
 
 
-def _parent(pool: ClusterPool, run: Run, word: int | str, tasks: Mapping[int, Task]) -> Task:
+def _parent(pool: ClusterPool, run: Run, history: History, word: int | str, made: Mapping[int, Task]) -> Task:
     """The parent that the journal names so."""
-    task = tasks.get(word) if isinstance(word, int) else None
-    if task is None:
-        task = Task(pool, str(word), _sent, (), {})
+    if isinstance(word, int) and word in made:
+        return made[word]
+    task = Task(pool, str(word), _sent, (), {})
+    past = history.tasks.get(word) if isinstance(word, int) else None
+    if past is not None and past.over:  # another was run instead
+        task.name = past.name
+        task._complete(outcome_of(run, past, task))
+    else:
         gone = PoolError(f"it was no task of run {run.spool.path.name}, and its value has gone with the script that died")
         task._complete(outcomes.failure(gone, task.name))
     return task
@@ -95,8 +115,9 @@ def task_of(pool: ClusterPool, past: PastTask) -> Task:
     return task
 
 
-def _outcome_of(run: Run, past: PastTask, task: Task) -> outcomes.Outcome | None:
-    """How a task ended, as the journal has it."""
+def outcome_of(run: Run, past: PastTask, task: Task) -> outcomes.Outcome | None:
+    """How the task of a run ended, as the journal has it, for the one that stands for it. Raises OSError or ValueError if its
+    outcome is gone or damaged."""
     if past.outcome is not None:
         return run.watcher.values.recall(past.outcome, task)
     return None if past.error is None else outcomes.failure(error_of(past.error), past.name)

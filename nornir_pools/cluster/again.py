@@ -20,6 +20,8 @@ from ..task import Task
 from .adopting import task_of
 from .children import hold
 from .context import Surroundings
+from .freezing import with_todays_code
+from .frozen import FrozenCode
 from .history import History, PastTask, read_history
 from .jobs import Group
 from .places import find_run
@@ -70,25 +72,29 @@ def pool_like(path: Path, given: Mapping[str, Any]) -> ClusterPool:
     finally:
         spool.close()
     pool = ClusterPool(facts["pool"], facts["num_threads"], executor=facts["executor"], folder=str(path.parent))
-    pool.options = Options(**{**facts["options"], "stop_after": 0}).with_task(given)
+    pool.options = Options(**{**facts["options"], "stop_after": 0, "resume": False}).with_task(given)
     pool._given = {}
     return pool
 
 
-def run_again(pool: ClusterPool, path: Path, tasks: Sequence[TaskView], given: Mapping[str, Any]) -> None:
+def run_again(
+    pool: ClusterPool, path: Path, tasks: Sequence[TaskView], given: Mapping[str, Any], *, new_code: bool = False
+) -> None:
     """Add calls of another run to a pool, as they were recorded, each with the options it had last but for those given."""
     spool = Spool(path)
     try:
         history, calls = read_history(spool), spool.failed_calls()
         run = pool._started()
-        run.spool.adopt_shared(spool)
+        run.store.adopt(spool)
         made: dict[int, Task] = {}
         for number in sorted(task.number for task in tasks):  # parents have smaller numbers than their children
             past = history.tasks[number]
             options = Options(**{**history.groups[past.group], "stop_after": 0}).with_task(given)
             group = run.watcher.ledger.group_for(options)
-            call = spool.read(calls[number])
-            family = _parents(pool, run, spool, history, past, call, made) if any(past.parents) else None
+            call: Sequence[Buffer] = [spool.read(calls[number])]
+            if new_code:
+                call = message.with_header(call[0], context=_todays(run.store, message.read_header(call[0])["context"]))
+            family = _parents(pool, run, spool, history, past, call[0], made) if any(past.parents) else None
             task = made[number] = task_of(pool, past)
             try:
                 _add(pool, run, task, group, call, family)
@@ -100,13 +106,13 @@ def run_again(pool: ClusterPool, path: Path, tasks: Sequence[TaskView], given: M
 
 
 def _add(
-    pool: ClusterPool, run: Run, task: Task, group: Group, call: Buffer, family: tuple[list[Task], list[Task]] | None
+    pool: ClusterPool, run: Run, task: Task, group: Group, call: Sequence[Buffer], family: tuple[list[Task], list[Task]] | None
 ) -> None:
     if family is None:
-        pool._publish(run, task, group, [call])
+        pool._publish(run, task, group, call)
         return
     parents = task._parents = Parents(task, *family)
-    hold(pool, task, run, group, [call])
+    hold(pool, task, run, group, call)
     pool._held[task.task_id] = parents
     parents.listen()
 
@@ -152,6 +158,11 @@ def _no_value(spool: Spool, past: PastTask, parent: str) -> PoolError:
     )
 
 
+def _todays(store: SharedStore, context: str) -> str:
+    """Where a task's context is stored, with today's code."""
+    return store.put(with_todays_code(store, bytes(store.read(context))))
+
+
 def recorded_call(run: str | os.PathLike[str], task: str | int) -> Callable[[], Any]:
     """See `nornir_pools.recorded_call`."""
     path = find_run(run)
@@ -182,6 +193,7 @@ def recorded_call(run: str | os.PathLike[str], task: str | int) -> Callable[[], 
         header, parts = message.unpack(spool.read(place), store.read)
         context = json.loads(bytes(store.read(header["context"])))
         Surroundings(facts["environment"], usable_cpus()).enter(context)
+        FrozenCode(store).use(context.get("code", []))
         func, args, kwargs = load_call(parts, values_of(spool, header.get("parents", ())))
         return func(*args, **kwargs)
 

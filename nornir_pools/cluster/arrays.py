@@ -94,7 +94,7 @@ def _take_over(sign: Path) -> bool:
 
 
 def _make(path: Path, lines: CommandList, options: Options, environment: Mapping[str, str]) -> None:
-    options = replace(options, executor="slurm").with_task(_job_options(environment))
+    options = replace(options, executor="slurm", resume=False).with_task(_job_options(environment))
     draft = path.with_name(f".{path.name}.draft-{uuid.uuid4().hex[:6]}")
     try:
         with contextlib.closing(Spool.create(draft)) as spool:

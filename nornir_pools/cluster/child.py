@@ -20,6 +20,7 @@ from ..here import PROFILES, end_at_once, end_pools, here
 from .context import Surroundings
 from .environment import is_environments
 from .folder import FULL, PASSING
+from .frozen import FrozenCode
 from .measures import Meter, command_facts, has_failed
 from .shared import SharedStore, use_store, values_of
 from .signals import signals
@@ -161,6 +162,7 @@ class _Runner:
         self._facts = facts
         self._surroundings = surroundings
         self._store = SharedStore(spool, worker)
+        self._code = FrozenCode(self._store)
         self._contexts: dict[str, dict[str, Any]] = {}
         self._meter = Meter()
         self._func: Callable[..., Any] | None = None  # of the current task, once it is there
@@ -207,7 +209,9 @@ class _Runner:
         self._name, self._func = task, None
         header, parts = message.unpack(self._spool.read(f"claimed/{self._worker}/{task}"), self._store.read)
         self._name = header["name"]
-        self._surroundings.enter(self._context(header["context"]))
+        context = self._context(header["context"])
+        self._surroundings.enter(context)
+        self._code.use(context.get("code", []))
         func, args, kwargs = load_call(parts, values_of(self._spool, header.get("parents", ())))
         self._func = func
         del parts

@@ -37,12 +37,24 @@ class PastTask:
     error: dict[str, Any] | None = None
     """With what it was given up."""
     cancelled: bool = False
+    cut: bool = False
+    """Its script died while it was being added."""
     parents: tuple[Sequence[int | str], Sequence[int | str]] = ((), ())
     """What it was given the values of, and what it came after: numbers, or names of what was not this run's."""
     added: float = 0.0
     """In seconds since the epoch."""
     ended: float = 0.0
     """When it was given up or cancelled."""
+    key: str = ""
+    """What a script that is run again knows it by."""
+    place: int = 0
+    """The number of the first task that this one was run instead of, if it has the same key: its own, else."""
+    superseded: bool = False
+    """Another was run instead."""
+    why: str = ""
+    """Why it was run though there was an earlier one."""
+    reused: float = 0.0
+    """When a script that was run again has last taken its outcome."""
 
     @property
     def over(self) -> bool:
@@ -97,10 +109,18 @@ class History:
         self.groups[entry["n"]] = entry["options"]
 
     def _note_task(self, entry: dict[str, Any]) -> None:
-        task = PastTask(entry["n"], entry["name"], entry["group"], entry.get("command"), added=entry.get("time", 0.0))
-        self.tasks[task.number] = task
+        number, key, instead = entry["n"], entry.get("key", ""), self.tasks.get(entry.get("instead", 0))
+        task = PastTask(number, entry["name"], entry["group"], entry.get("command"), added=entry.get("time", 0.0), key=key)
+        task.place, task.why = number, entry.get("why", "")
         if "parents" in entry:
             task.parents = (entry["parents"][0], entry["parents"][1])
+        if instead is not None:
+            instead.superseded = True
+            task.place = instead.place if instead.key == key else number
+        self.tasks[number] = task
+
+    def _note_reused(self, entry: dict[str, Any]) -> None:
+        self.tasks[entry["n"]].reused = entry["time"]
 
     def _note_again(self, entry: dict[str, Any]) -> None:
         task = self.tasks[entry["n"]]
@@ -158,6 +178,12 @@ class History:
 
     def _note_closed(self, entry: dict[str, Any]) -> None:
         self.closed = True
+        self.jobs.clear()
+        for sending in self.sendings.values():
+            sending.answered = True
+
+    def _note_resumed(self, entry: dict[str, Any]) -> None:
+        self.closed = False
 
 
 def read_history(spool: Spool) -> History:

@@ -109,6 +109,14 @@ class Ledger:
             self._entries[past.number] = entry
             self._count(group)
 
+    def replace(self, number: int, task: Task) -> bool:
+        """Have another task stand for the one of that number; False if it is over."""
+        with self._lock:
+            entry = self._entries.get(number)
+            if entry is not None:
+                entry.task = task
+            return entry is not None
+
     @staticmethod
     def _count(group: Group) -> None:
         group.unfinished += 1
@@ -257,7 +265,6 @@ class Ledger:
 
     def finish_all(self, error: PoolError | None) -> None:
         """End every task here, with an error or as cancelled; the journal, which may be out of reach, says nothing of it."""
-        for number in list(self._entries):
-            task = self.take(number)
-            if task is not None:
-                self._finish(task, None if error is None else outcomes.failure(error, task.name))
+        # All are taken out first: those that wait for others are to end as these do, not because of them.
+        for task in [task for number in list(self._entries) if (task := self.take(number)) is not None]:
+            self._finish(task, None if error is None else outcomes.failure(error, task.name))

@@ -1,8 +1,10 @@
-"""Names of tasks in a run's folder."""
+"""Names of runs, and of tasks in a run's folder."""
 
 from __future__ import annotations
 
-__all__ = ["SHARD", "log_name", "task_attempt", "task_name", "task_number"]
+import re
+
+__all__ = ["SHARD", "log_name", "run_prefix", "task_attempt", "task_name", "task_number"]
 
 SHARD = 1000  # tasks: no folder may hold many more entries than that
 
@@ -25,3 +27,8 @@ def task_attempt(task: str) -> int:
 def log_name(log: str, run: str) -> str:
     """The name of a log in its run's folder, which another machine may see under another path; the path of any other log."""
     return log.rpartition("/")[2] if log.rpartition("/")[0].endswith(f"/{run}/jobs") else log
+
+
+def run_prefix(pool: str) -> str:
+    """With what the names of a pool's runs begin."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", pool).strip("-.")[:60] or "pool"

@@ -41,7 +41,7 @@ def _run(lines: CommandList, given: Path) -> int:
     wanted = {number: command for number, command in lines.commands.items() if number not in marked}
     if not wanted:
         return 0
-    pool = ClusterPool(lines.path.stem, usable_cpus(), executor="local", stop_after=0)
+    pool = ClusterPool(lines.path.stem, usable_cpus(), executor="local", stop_after=0, resume=False)
     tasks: list[CommandTask] = []
     for number, command in wanted.items():
         run_line = RunLine(str(lines.mark(number)), str(lines.log(number)))

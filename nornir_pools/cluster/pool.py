@@ -8,18 +8,19 @@ import logging
 import os
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import message, settings
-from .. import outcome as outcomes
 from ..adding import PoolView
 from ..base import PoolBase, PoolKind
 from ..calls import dump_call
 from ..errors import PoolKindError, SpoolError
 from ..local.serial import run_here
 from ..options import Options
-from ..parents import check_after
+from ..outcome import Outcome
+from ..parents import Parents, check_after
 from ..task import Task
 from .choosing import choose_executor
 from .context import ContextReader
@@ -29,6 +30,7 @@ from .spool import Spool, task_name
 if TYPE_CHECKING:
     from .jobs import Group
     from .plan import Plan
+    from .resuming import Resumption
     from .run import Run  # submitit: 70 ms
 
 __all__ = ["ClusterPool"]
@@ -51,6 +53,7 @@ class ClusterPool(PoolBase):
 
     def __init__(self, name: str = "", num_threads: int | None = None, **options: Any) -> None:
         self._run: Run | None = None
+        self._resumption: Resumption | None = None  # with the option `resume`, once there is a run
         self._kept: list[Task] = []  # of a run taken over: nobody else has its finished tasks yet
         self.options = Options.of(options, settings.environment_options(), settings.file_options())
         self.executor = choose_executor(self.options.executor, name)
@@ -85,7 +88,7 @@ class ClusterPool(PoolBase):
         pool.options = Options(**facts["options"])
         pool._given = {}
         pool._run, history = Run.reopen(pool, spool, pool._finish)
-        adopt(pool, pool._run, history)
+        pool._kept += adopt(pool, pool._run, history, finished=True).values()
         pool._run.watcher.start()
         return pool
 
@@ -120,9 +123,7 @@ class ClusterPool(PoolBase):
         return plan_of(self, tasks)
 
     def with_options(self, *, after: Any = (), **options: Any) -> PoolView:
-        """A view of this pool whose tasks have these job options on top of the pool's, and come `after` these tasks.
-
-        Raises OptionError."""
+        """A view of this pool: its tasks have these job options, too, and come `after` these tasks. Raises OptionError."""
         self.options.with_task(options)
         return PoolView(self, options, check_after(after))
 
@@ -137,17 +138,32 @@ class ClusterPool(PoolBase):
         if self.executor == "debug":
             run_here(self, task)
             return
+        if self._bind(task):
+            return
         run, group, parts = self._call_of(task)
         self._publish(run, task, group, parts)
         failures = run.watcher.ledger.failures
         if failures.error is not None and self._withdraw(task):  # the pool has stopped meanwhile
             failures.check()
 
-    def _call_of(self, task: Task) -> tuple[Run, Group, Sequence[message.Buffer]]:
-        """The run, made if there is none, and the group of a task, and its call as it is now."""
+    def _hold(self, task: Task, parents: Parents) -> None:
+        task._parents = parents
+        if self.executor == "debug" or not self._bind(task):
+            super()._hold(task, parents)
+
+    def _bind(self, task: Task) -> bool:
+        """Whether an earlier script has had the task run, or has it run now, so that there is no more to do for it."""
         run = self._started()
         run.watcher.ledger.failures.check()
-        group = run.watcher.ledger.group_for(self.options.with_task(task.options) if task.options else self.options)
+        return self._resumption is not None and self._resumption.bind(task, self._options_of(task).version)
+
+    def _options_of(self, task: Task) -> Options:
+        return self.options.with_task(task.options) if task.options else self.options
+
+    def _call_of(self, task: Task) -> tuple[Run, Group, Sequence[message.Buffer]]:
+        """The run, and the group of a task, and its call as it is now."""
+        run = self._started()
+        group = run.watcher.ledger.group_for(self._options_of(task).of_jobs())
         header = {"name": task.name, "context": run.context(self._context.read())}
         parts = message.pack(header, dump_call(task, run.store.argument), run.share_buffer)
         self._warn_of_size(task, sum(map(len, parts)))
@@ -168,7 +184,7 @@ class ClusterPool(PoolBase):
 
         (run_here if self.executor == "debug" else release)(self, task)
 
-    def _fall(self, task: Task, outcome: outcomes.Outcome | None) -> None:
+    def _fall(self, task: Task, outcome: Outcome | None) -> None:
         from .children import fall
 
         (PoolBase._fall if self.executor == "debug" else fall)(self, task, outcome)
@@ -202,7 +218,11 @@ class ClusterPool(PoolBase):
             from .run import Run
 
             with self._start_lock:
-                if self._run is None:
+                if self._run is None and self.options.resume:
+                    from .resuming import resume
+
+                    self._run = resume(self)
+                elif self._run is None:
                     self._run = Run.create(self, self._folder, self._finish)
         return self._run
 
@@ -231,7 +251,8 @@ class ClusterPool(PoolBase):
 
     def _count_queued(self) -> int:
         busy = self._run.watcher.supply.busy_workers if self._run else 0
-        return max(0, len(self._unfinished) - len(self._held) - busy)
+        others = self._resumption.standing_in if self._resumption else 0
+        return max(0, len(self._unfinished) - len(self._held) - busy - others)
 
     def _waiting_for(self) -> str:
         jobs = list(self._run.watcher.supply.jobs.values()) if self._run else []
@@ -243,6 +264,8 @@ class ClusterPool(PoolBase):
             self._kept.clear()  # what of a run that was taken over nobody else has is not fetched
         if self._run is not None:
             self._run.watcher.close(wait)
+        if self._resumption is not None:
+            self._resumption.tell()
         self._kept.clear()
 
     def abandon(self) -> None:
@@ -267,7 +290,8 @@ class ClusterPool(PoolBase):
     def _forget_workers(self) -> None:
         self._places = {}
         self._start_lock = threading.Lock()
-        self._run = None  # the parent's; a task added here makes another
+        self._run = self._resumption = None  # the parent's; a task added here makes another
+        self.options = replace(self.options, resume=False)
 
     def get_active_nodes(self) -> list[str]:
         """The hosts of the workers that are up."""

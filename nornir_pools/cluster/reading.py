@@ -59,7 +59,7 @@ def view_run(run: str | os.PathLike[str]) -> RunView:
 
 
 def _in_order(history: History) -> Iterable[PastTask]:
-    return (history.tasks[number] for number in sorted(history.tasks))
+    return (history.tasks[number] for number in sorted(history.tasks) if not history.tasks[number].superseded)
 
 
 def _job(history: History, job: PastJob) -> JobView:
@@ -81,6 +81,8 @@ def _task(
         "command": past.command,
         "added": past.added or None,
         "tries": tuple(past.tries),
+        "again": past.why,
+        "reused": past.reused or None,
         "options": history.groups[past.group]["job"] if past.group in history.groups else {},
     }
     if past.cancelled or (history.closed and not past.over):  # (closed by Ctrl-C: what was left is cancelled)
@@ -111,7 +113,7 @@ def _task(
 def _parents(history: History, answers: Mapping[int, Any], number: int) -> tuple[int | str, ...]:
     """The parents that a task waits for."""
     parents = dict.fromkeys(word for some in history.tasks[number].parents for word in some)
-    over = {past.number for past in history.tasks.values() if past.over}
+    over = {past.number for past in history.tasks.values() if past.over or past.superseded}
     return tuple(word for word in parents if word not in over and word not in answers)
 
 

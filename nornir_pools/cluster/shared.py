@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import mmap
+import os
 import threading
 import weakref
 from collections.abc import Sequence
@@ -124,11 +125,26 @@ class SharedStore:
         """What to pickle in place of an argument: large bytes are shared without being asked for."""
         return self.share(value) if type(value) is bytes and len(value) >= _LARGE else value
 
+    def adopt(self, other: Spool) -> None:
+        """Have all that tasks of another run use: by links, or where there are none by copies."""
+        for name in other.names("shared"):
+            place = f"shared/{name}"
+            try:
+                os.link(place, place, src_dir_fd=other.fd, dst_dir_fd=self._spool.fd, follow_symlinks=False)
+            except FileExistsError:
+                continue
+            except OSError:
+                self._spool.write(place, [other.read(place)], self._who)
+
     def read(self, name: str) -> memoryview:
         """The bytes of that name, mapped, not copied."""
         fd = self._spool.open_file(f"shared/{name}")
         with open(fd, "rb") as file:
             return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+
+    def path(self, name: str) -> str:
+        """Where the bytes of that name are, for who needs a file."""
+        return str(self._spool.path / "shared" / name)
 
     def value(self, name: str) -> Any:
         """The value of that name, read once in this process; its arrays are read-only views of the mapped file."""

@@ -53,6 +53,7 @@ class Spool(Packs):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
+        self.keep_results = False  # when the run is closed, for a script that resumes it
         self._made: set[str] = set()  # shards
 
     @classmethod
@@ -71,6 +72,14 @@ class Spool(Packs):
                 folder=str(path),
             ) from error
         return cls(path)
+
+    def resume(self) -> None:
+        """Go on where another process has stopped, or has closed the run."""
+        for name in _FOLDERS:
+            self.make_folder(name)
+        for group in self.names("todo"):
+            self.remove(f"todo/{group}/stop")
+        super().resume()
 
     def describe(self, facts: dict[str, Any]) -> None:
         """Write down what the run is: plain data, for its workers and for whoever finds it."""
@@ -117,16 +126,6 @@ class Spool(Packs):
         if failed:
             self.keep_failed(f"todo/{group}/{_ASIDE}{task}", task)
         self.remove(f"todo/{group}/{_ASIDE}{task}")
-
-    def adopt_shared(self, other: Spool) -> None:
-        """Have all that tasks of another run use: by links, or where there are none by copies."""
-        for name in other.names("shared"):
-            try:
-                os.link(f"shared/{name}", f"shared/{name}", src_dir_fd=other.fd, dst_dir_fd=self._fd, follow_symlinks=False)
-            except FileExistsError:
-                continue
-            except OSError:
-                self.write(f"shared/{name}", [other.read(f"shared/{name}")], "pool")
 
     def request(self, word: str, facts: dict[str, Any]) -> None:
         """Ask the holder of the run for something, among what workers tell it."""
@@ -179,12 +178,12 @@ class Spool(Packs):
 
     def discard(self, *, keep_logs: Collection[str], keep_values: Collection[str] = ()) -> None:
         """Remove what a closed run needs no more: all but its description, its journal, the calls that have failed with what
-        they need, and logs that are to be kept, and values."""
+        they need, logs that are to be kept, and values, or if a script may resume it all outcomes."""
         import shutil  # no worker needs it
 
         failed = bool(self.failed_calls())
         for name in (*_FOLDERS, "held"):
-            if name == "shared" and failed:
+            if (name == "shared" and failed) or (name == "packs" and self.keep_results):
                 continue
             if name == "packs" and keep_values:
                 for file in (*self.moved_outcomes(), *(f"packs/{pack}" for pack in self.names("packs"))):

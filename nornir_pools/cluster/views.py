@@ -60,6 +60,10 @@ class TaskView:
     """What became of each try before the last."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """The job options it was given."""
+    again: str = ""
+    """Why a script that was run again has run it once more."""
+    reused: float | None = None
+    """When such a script has last taken its outcome instead of running it."""
 
     @property
     def over(self) -> bool:
@@ -119,7 +123,7 @@ class RunView:
     def task(self, wanted: str | int) -> TaskView:
         """The task with that number, name, or unique beginning of a name. Raises RunNotFoundError that lists what is near."""
         word = str(wanted)
-        if numbered := [task for task in self.tasks if word.isdigit() and task.number == int(word)]:
+        if word.isdigit() and (numbered := [task for task in self.tasks if task.number == int(word)]):
             return numbered[0]
         exact = [task for task in self.tasks if task.name == word]
         found = exact or [task for task in self.tasks if task.name.startswith(word)]

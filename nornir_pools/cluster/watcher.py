@@ -87,7 +87,7 @@ class Watcher:
         """A task is about to be published, or, with `parents`, held back. (Registered before it can be claimed, that is.)"""
         if isinstance(task, CommandTask):
             more["command"] = task.cmd
-        self._spool.note(t="task", n=number, name=task.name, group=group.number, **more)
+        self._spool.note(t="task", n=number, name=task.name, group=group.number, **more, **task._noted)
         self.ledger.expect(number, task, group, held="parents" in more)
         if self._relaxed:
             self._wake.set()

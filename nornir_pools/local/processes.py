@@ -93,8 +93,7 @@ class ProcessPool(LocalThreadPoolBase):
             return True
         for companion in list(self._companions.values()):
             if companion.outstanding > 1 and companion.has(task):
-                tasks = companion.take_back()
-                for other in tasks:
+                for other in (tasks := companion.take_back()):
                     if other is not task:
                         super()._launch(other)
                 return task in tasks

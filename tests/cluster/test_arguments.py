@@ -171,6 +171,6 @@ def test_what_has_failed_with_its_parent_is_run_again_with_it(tmp_path: Path) ->
         pools.retry(run, ["child"])
     pools.ClosePools()
     mark.touch()
-    again = by_name(pools.retry(run))
+    again = by_name(pools.retry(run, new_code=True))
     assert again["child"].wait_return() == sum(range(100_000)) + 1
     assert again["after"].wait_return() == 2

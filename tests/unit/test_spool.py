@@ -503,7 +503,8 @@ AS_ORDINARY_USER = """
     import os, pathlib, shutil, sys, tempfile
     import platformdirs
     import nornir_pools as pools
-    import nornir_pools.cluster.pool, nornir_pools.local.processes  # now, since the user may not see where they are
+    # now, since the user may not see where they are
+    import nornir_pools.api, nornir_pools.cluster.pool, nornir_pools.local.processes
     from nornir_pools.cluster.spool import Spool
     base = pathlib.Path(tempfile.mkdtemp())
     os.chdir(base)
