@@ -67,7 +67,7 @@ def test_a_template_is_short_and_listed(template: Path) -> None:
     assert len(text.splitlines()) < 60
     assert text.startswith("#!/bin/bash\n")
     assert "\r" not in text
-    assert f"({template.name})" in (PLACE / "README.md").read_text()
+    assert f"](./{template.name})" in (PLACE / "README.md").read_text()
     if template.suffix == ".sbatch":
         assert 'eval "${SITE_SETUP:-}"' in text
         body = text.splitlines()[1:]
