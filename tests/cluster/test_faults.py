@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -56,10 +57,10 @@ def test_a_fault_that_passes_costs_nothing(pool: ClusterPool, monkeypatch: pytes
     assert pool.add_task("first", functions.add, 1, 2).wait_return(40) == 3
     real, faults = Folder.read_dated, iter(range(3))
 
-    def stale(self: Folder, name: str) -> tuple[bytearray, float]:
+    def stale(self: Folder, name: str, **how: Any) -> tuple[bytearray, float]:
         if next(faults, None) is not None:
             raise OSError(116, "Stale file handle")
-        return real(self, name)
+        return real(self, name, **how)
 
     monkeypatch.setattr(Folder, "read_dated", stale)
     assert pool.add_task("second", functions.add, 2, 2).wait_return(20) == 4
