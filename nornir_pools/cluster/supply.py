@@ -43,16 +43,13 @@ class Supply:
         self, pool: str, spool: Spool, launcher: Launcher, limit: int, ledger: Ledger, lag: Lag, wake: Callable[[], None]
     ) -> None:
         self.jobs: dict[str, Job] = {}
-        self._pool = pool
-        self._spool = spool
+        self._pool, self._spool = pool, spool
         self._launcher = launcher
         self._limit = limit
         self._ledger = ledger
         self._lag = lag
-        self._asked_states = time.monotonic()
-        self._dismissed = 0.0
-        self._silent = False
-        self._asking = False
+        self._asked_states, self._dismissed = time.monotonic(), 0.0  # when
+        self._silent = self._asking = False
         self.endings = Endings(pool, spool, ledger, self.jobs)
         self._audit = Audit(pool, spool, ledger, self.jobs, self.endings, lag)
         self._talker = Talker(pool, wake)
@@ -161,10 +158,9 @@ class Supply:
 
     def _make_room(self, group: Group) -> None:
         """Have a job without work end, if there is one: another group's tasks wait for its place."""
-        for job in self.jobs.values():
-            if job.idle and job.live and job.group != group.number:
-                self._send_away(job)
-                return
+        idle = [job for job in self.jobs.values() if job.idle and job.live and job.group != group.number]
+        for job in idle[:1]:
+            self._send_away(job)
 
     def _send_away(self, job: Job) -> None:
         job.unneeded = True  # it has not left before it says so
@@ -251,8 +247,7 @@ class Supply:
     def cancel_all(self) -> list[str]:
         """Cancel every job that has not left, and return their ids. Raises slurm.SlurmError."""
         ids = [job.id for job in list(self.jobs.values()) if not job.left]
-        if ids:
-            self._launcher.cancel(ids)
+        self._launcher.cancel(ids)
         return ids
 
     def leave(self) -> None:
@@ -281,8 +276,10 @@ class Supply:
         self._talker.close()
         with contextlib.suppress(OSError):
             self.hear()
+            collect()
         try:
             self._launcher.cancel_doubtful()
+            told = {job.id for job in self.jobs.values() if job.up}
             cancelled = self.cancel_all()
             if interrupted and cancelled:
                 logger.warning("pool %r: interrupted, so its %d jobs were cancelled", self._pool, len(cancelled))
@@ -291,8 +288,11 @@ class Supply:
                 states = self._launcher.states()
                 with contextlib.suppress(OSError):
                     collect()  # a job that comes up only now finds that it is to stop, and says so
-                alive = {job for job, state in states.items() if not slurm.is_over(state)}
-                cancelled = [job for job in cancelled if job in alive and not self.jobs[job].left]
+                over = {job for job in cancelled if self.jobs[job].left or slurm.is_over(states.get(job, "COMPLETED"))}
+                cancelled = [job for job in cancelled if job not in over]
+                late = {job for job in cancelled if self.jobs[job].up} - told  # it may be in the middle of a task
+                told |= late
+                self._launcher.cancel(late)
                 time.sleep(0.05 if cancelled else 0)
         except slurm.SlurmError as error:
             ids = " ".join(job.id for job in self.jobs.values() if not job.left)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
 
 import nornir_pools as pools
+from nornir_pools.cluster.launcher import LocalLauncher
+from nornir_pools.cluster.spool import Spool
 
 from .. import functions
 from ..conftest import until
@@ -55,6 +57,32 @@ def values() -> list[object]:
     pool = pools.attach("work")
     Path("go").touch()
     return [task.wait_return(40) for task in pool.tasks]
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["when it ends", "after it has cancelled its jobs"])
+def test_a_worker_is_ended_whose_first_word_an_interrupted_pool_reads_only(
+    late: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only that word tells which process it is."""
+    pool = pools.GetClusterPool("work", 1, executor="local", folder="runs")
+    real, read = Spool.inbox, False
+    monkeypatch.setattr(Spool, "inbox", lambda self: real(self) if read else [])
+    pool.add_process("long", "touch mark; while [ ! -e go ]; do sleep 0.05; done")
+    until(Path("mark").exists, "the command does not start", 40)
+
+    def cancel(self: LocalLauncher, jobs: Iterable[str], *, pending_only: bool = False) -> None:
+        nonlocal read
+        real_cancel(self, jobs, pending_only=pending_only)
+        read = read or not pending_only
+
+    real_cancel = LocalLauncher.cancel
+    if late:
+        monkeypatch.setattr(LocalLauncher, "cancel", cancel)
+    else:
+        read = True
+    pool.abandon()
+    assert read
+    until(lambda: not workers(Path.cwd()), "a worker is left", 20)
 
 
 def test_ctrl_c_ends_the_script_and_its_jobs(executor: str) -> None:
