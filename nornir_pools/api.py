@@ -150,10 +150,10 @@ def GetGlobalClusterPool() -> ClusterPool:
 
 
 def IsClusterAvailable() -> bool:
-    """Whether jobs can be submitted from here: ``sbatch`` is found, and a cluster behind it."""
+    """Whether jobs can be submitted from here: this is Linux, ``sbatch`` is found, and a cluster behind it."""
     from .cluster import slurm
 
-    return slurm.is_available()
+    return sys.platform.startswith("linux") and slurm.is_available()
 
 
 def IsParallelPythonAvailable() -> bool:
