@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from concurrent.futures import as_completed, wait
 from typing import TYPE_CHECKING, Any
 
