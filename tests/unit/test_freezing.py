@@ -7,6 +7,7 @@ import json
 import linecache
 import os
 import py_compile
+import shutil
 import sys
 from collections.abc import Iterator
 from importlib.machinery import EXTENSION_SUFFIXES
@@ -125,7 +126,7 @@ def test_code_is_imported_as_it_was(store: SharedStore) -> None:
     forget("own", "own.used", "space", "space.inside")
     write("own/used.py", "VALUE = 2\n")
     Path("space/inside.py").unlink()
-    Path("space").rmdir()
+    shutil.rmtree("space")
     FrozenCode(store).use(code)
     used = imported("own.used")
     assert used.__file__ == os.path.abspath("own/used.py")
