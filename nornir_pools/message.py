@@ -117,7 +117,12 @@ def _head(header: dict[str, Any]) -> bytes:
 
 
 def _header_end(data: Buffer) -> int:
-    end = data.find(b"\n") if not isinstance(data, memoryview) else bytes(data[:65536]).find(b"\n")
+    if isinstance(data, memoryview):  # of a file that may be large, and is not to be copied
+        size = 1 << 16
+        while (end := bytes(data[:size]).find(b"\n")) < 0 and size < len(data):
+            size *= 8
+    else:
+        end = data.find(b"\n")
     if end < 0:
         raise ValueError("not a message of nornir_pools")
     return end + 1

@@ -167,7 +167,9 @@ def _job_options(environment: Mapping[str, str]) -> dict[str, Any]:
     if (gpus := environment.get("SLURM_GPUS_ON_NODE", "")).isdigit() and int(gpus):
         given["gpus_per_node"] = int(gpus)
     if math.isfinite(left := slurm.job_end(environment) - time.time()) and left > 0:
-        given["timeout_min"] = math.ceil(left / 60)  # (it has only just begun)
+        given["timeout_min"] = max(
+            1, math.ceil((left - 1) / 60)
+        )  # (it has only just begun, and its end is known to the second)
     for name in ("partition", "account"):
         if value := environment.get(f"SLURM_JOB_{name.upper()}", "").replace("(null)", ""):
             given[f"slurm_{name}"] = value

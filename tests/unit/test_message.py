@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -154,3 +155,16 @@ def test_module_registered_by_value_is_sent_by_value() -> None:
 def test_error_of_pickling_is_the_callers() -> None:
     with pytest.raises(TypeError, match="refuses to be sent"):
         message.dump([functions.RefusesToBeSent()])
+
+
+@pytest.mark.parametrize(
+    "kind", [bytes, bytearray, lambda data: memoryview(bytes(data))], ids=["bytes", "bytearray", "memoryview"]
+)
+def test_a_header_may_be_long(kind: Callable[[bytes], message.Buffer]) -> None:
+    header = {"modules": [f"package.module_{number}" for number in range(40_000)]}
+    data = kind(b"".join(message.pack(header, [b"abc", b"d" * 100])))
+    read, parts = message.unpack(data)
+    assert {name: read[name] for name in header} == header
+    assert [bytes(part) for part in parts] == [b"abc", b"d" * 100]
+    with pytest.raises(ValueError, match="not a message"):
+        message.unpack(kind(b"x" * 1_000_000))
