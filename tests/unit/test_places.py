@@ -144,7 +144,7 @@ def test_pools_can_be_made_and_used_in_any_thread(get: str) -> None:
         def serve(name):
             threading.main_thread().join()
             shared, own = {get.format("one")}, {get.replace("{!r}", "name")}
-            print(sum(shared.map(double, range(5))) + use(own), flush=True)
+            print(str(sum(shared.map(double, range(5))) + use(own)) + "\\n", end="", flush=True)  # in one piece
         threads = [threading.Thread(target=serve, args=[f"thread {{n}}"]) for n in range(2)]
         for thread in threads:
             thread.start()
