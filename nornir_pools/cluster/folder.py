@@ -231,7 +231,16 @@ class Folder:
 
     def error(self, what: str, error: OSError) -> SpoolError:
         """What to raise for an error of the system."""
-        return SpoolError(f"the run's folder {self.path} {what}: {error.strerror}", folder=str(self.path), errno=error.errno)
+        words = f"the run's folder {self.path} {what}: {error.strerror}"
+        if error.errno in FULL and self._has_only_room_for_data():
+            words += " for another file: all inodes are used (df -i), though there is room for data"
+        return SpoolError(words, folder=str(self.path), errno=error.errno)
+
+    def _has_only_room_for_data(self) -> bool:
+        with contextlib.suppress(OSError):
+            disk = os.fstatvfs(self._fd)
+            return disk.f_files > 0 and disk.f_favail == 0 and disk.f_bavail > 0
+        return False
 
 
 def read_part(fd: int, start: int, size: int | None, most: int | None = None) -> bytearray:

@@ -62,6 +62,9 @@ class Run:
         lease.take()
         # The file that makes the folder a run is written last: whoever finds it finds all that belongs to a run.
         spool.describe(_facts_of(pool))
+        # A process that a site kills (login nodes have limits of CPU time) cannot say any more how to go on.
+        ways = f"nornir-pools status {path.name}, or, in Python, nornir_pools.attach({path.name!r})"
+        spool.note(t="how to go on", text=f"if the script is gone: {ways}")
         note_run(path)
         remove_old_runs(folder)
         run = cls(pool, spool, lease, finish)

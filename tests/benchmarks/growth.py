@@ -8,6 +8,7 @@ counted meanwhile, and processor time includes that of the SLURM commands which 
 from __future__ import annotations
 
 import gc
+import math
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -28,6 +29,7 @@ __all__ = ["cases"]
 
 COUNTS = (100, 1_000, 10_000, 100_000)
 JOBS = 4
+BUSY = 16  # jobs of the tasks that are counted while they run
 FAILING = 20
 
 
@@ -184,6 +186,41 @@ def watch(tasks: list[nornir_pools.Task], run: Path, most: int) -> tuple[int, fl
     return most, looking
 
 
+def nap(number: int) -> int:
+    """A task of 10 ms."""
+    time.sleep(0.01)
+    return number
+
+
+def running(count: int) -> dict[str, float]:
+    """So many short tasks from the first to the last, the run's files being counted all the time; some fail."""
+    all_of_it, looking, over, most = processor_time(), 0.0, -math.inf, 0
+    with pool_of("cluster", BUSY) as pool:
+        begun = time.perf_counter()
+        tasks = [pool.submit(nap, number) for number in range(count)]
+        failing = [pool.submit(fail, number) for number in range(FAILING)]
+        run: Path = pool.folder  # type: ignore[attr-defined]
+        unfinished = count + FAILING
+        while unfinished:
+            before = time.thread_time()
+            unfinished = sum(not task.done() for task in [*tasks, *failing])
+            files, entries_of_one = entries(run)
+            over, most = max(over, files - 3 * unfinished - 6 * BUSY), max(most, entries_of_one)
+            looking += time.thread_time() - before
+            futures.wait(tasks[-1:], timeout=1)
+        seconds = time.perf_counter() - begun
+        check([task.result() for task in tasks] == list(range(count)), "the results")
+        check(all(isinstance(task.exception(), ValueError) for task in failing), "some have to fail")
+    return {
+        "to the last result [s]": seconds,
+        "efficiency, %": count * 0.01 / BUSY / seconds * 100,
+        "files above 3 an unfinished task and 6 a job": max(over, 0.0),
+        "most entries of a folder": most,
+        "files left, less one a failed task": entries(run)[0] - FAILING,
+        "processor of the script, minutes": (processor_time() - all_of_it - looking) / 60,
+    }
+
+
 def cases(idle: float = 600.0, most: int = COUNTS[-1]) -> list[Case]:
     counts = [count for count in COUNTS if count <= most]
     result = [
@@ -200,6 +237,13 @@ def cases(idle: float = 600.0, most: int = COUNTS[-1]) -> list[Case]:
             [Contender(f"{most:,} tasks", outstanding, (most, idle), rounds=1, limit=idle + 1800)],
             "< 300 MB, ≤ 5 threads, ≤ 0.5 % of a processor while idle, ≤ 5 minutes of one in all, ≤ 3 files a task, "
             "≤ 1,000 entries a folder, ≤ 100 files left",
+        )
+    )
+    result.append(
+        Case(
+            f"cluster: tasks of 10 ms on {BUSY} jobs",
+            [Contender(f"{most:,} tasks", running, (most,), rounds=1, limit=1800)],
+            "no files above 3 an unfinished task and 6 a job, ≤ 1,000 entries a folder, ≤ 100 files left, ≤ 5 minutes",
         )
     )
     for case in result:
