@@ -204,7 +204,7 @@ class BudgetSpentError(PoolError, RuntimeError):
 
 
 class PythonMismatchError(PoolError, RuntimeError):
-    """The job's Python is of another minor version than the script's, so pickles cannot be exchanged."""
+    """The job's Python, or its nornir_pools, is of another version than the script's, so pickles cannot be exchanged."""
 
 
 class JobError(PoolError, RuntimeError):

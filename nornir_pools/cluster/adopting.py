@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from .. import outcome as outcomes
-from ..errors import PoolError
+from ..errors import PoolError, SpoolError
 from ..parents import Parents
 from ..task import CommandTask, Task
 from .history import History, PastTask, error_of, latest
@@ -30,6 +30,16 @@ def adopt(pool: ClusterPool, run: Run, history: History, *, finished: bool) -> d
 
     Without `finished`, those that wait for parents stay as they are: no worker sees them, and whoever wants them adds them.
     """
+    try:
+        return _adopt(pool, run, history, finished=finished)
+    except BaseException:  # this process holds the run by now: it lets it go, so that it can be tried again
+        pool._unfinished.clear()
+        run.watcher.start()
+        run.watcher.detach()
+        raise
+
+
+def _adopt(pool: ClusterPool, run: Run, history: History, *, finished: bool) -> dict[int, Task]:
     places = _places(run, history)
     pool._numbers = itertools.count(max(history.tasks, default=0) + 1)
     made: dict[int, Task] = {}
@@ -39,7 +49,7 @@ def adopt(pool: ClusterPool, run: Run, history: History, *, finished: bool) -> d
         if past.over:
             if finished and not past.superseded:
                 task = made[past.number] = task_of(pool, past)
-                pool._finish(task, outcome_of(run, past, task))
+                pool._finish(task, _outcome_or_loss(run, past, task))
         elif folder.startswith("held/"):
             if finished:
                 made[past.number] = _under_way(pool, run, past, folder, name)
@@ -77,12 +87,17 @@ def _places(run: Run, history: History) -> dict[int, tuple[str, str]]:
     spool = run.spool
     for name in spool.moved_outcomes():
         outcome = name.rpartition("/")[2]
-        if not history.tasks[task_number(outcome)].over:
+        past = history.tasks.get(task_number(outcome))
+        if past is not None and not past.over:
             spool.move(name, f"inbox/{outcome}")  # it was moved, but that was not journalled any more
     spool.restore_seized()
     for group in run.watcher.ledger.groups:
         for name in spool.withdrawn(group.number):
-            spool.restore(group.number, name)
+            past = history.tasks.get(task_number(name))
+            if past is None or past.over:  # its fate was journalled, and only the call is left
+                spool.drop(group.number, name, failed=past is not None and past.error is not None)
+            else:
+                spool.restore(group.number, name)
     places = latest(spool.unanswered())
     if not history.closed and any(not task.over and task.number not in places for task in history.tasks.values()):
         time.sleep(1.0)  # it may have been given back from one folder to another while they were listed
@@ -98,7 +113,7 @@ def _parent(pool: ClusterPool, run: Run, history: History, word: int | str, made
     past = history.tasks.get(word) if isinstance(word, int) else None
     if past is not None and past.over:  # another was run instead
         task.name = past.name
-        task._complete(outcome_of(run, past, task))
+        task._complete(_outcome_or_loss(run, past, task))
     else:
         gone = PoolError(f"it was no task of run {run.spool.path.name}, and its value has gone with the script that died")
         task._complete(outcomes.failure(gone, task.name))
@@ -121,6 +136,15 @@ def outcome_of(run: Run, past: PastTask, task: Task) -> outcomes.Outcome | None:
     if past.outcome is not None:
         return run.watcher.values.recall(past.outcome, task)
     return None if past.error is None else outcomes.failure(error_of(past.error), past.name)
+
+
+def _outcome_or_loss(run: Run, past: PastTask, task: Task) -> outcomes.Outcome | None:
+    """As `outcome_of`; an error of this task alone where its outcome is gone."""
+    try:
+        return outcome_of(run, past, task)
+    except (OSError, ValueError) as error:
+        what = f"task {past.name!r} of run {run.spool.path.name} has ended, but its outcome cannot be read any more: {error}"
+        return outcomes.failure(SpoolError(f"{what}. Add the task again", folder=str(run.spool.path)), past.name)
 
 
 def _sent(*_: Any) -> None:

@@ -109,7 +109,7 @@ def _add(
     pool: ClusterPool, run: Run, task: Task, group: Group, call: Sequence[Buffer], family: tuple[list[Task], list[Task]] | None
 ) -> None:
     if family is None:
-        pool._publish(run, task, group, call)
+        run.add(pool._number(task), task, group, call)
         return
     parents = task._parents = Parents(task, *family)
     hold(pool, task, run, group, call)

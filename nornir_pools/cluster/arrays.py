@@ -29,6 +29,7 @@ from . import slurm
 from .context import ContextReader, fingerprints
 from .history import told
 from .lease import Lease
+from .names import run_prefix, word_order
 from .places import note_run, remove_old_runs, runs_folder
 from .shared import SharedStore
 from .spool import Spool, task_name, task_number
@@ -45,7 +46,7 @@ def run_of_array(lines: CommandList, environment: Mapping[str, str]) -> Path:
     options = Options.of({}, settings.environment_options(), settings.file_options())
     folder = runs_folder(options)
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{_pool(lines)}-{environment['SLURM_ARRAY_JOB_ID']}"
+    path = folder / f"{run_prefix(lines.path.stem)}-{environment['SLURM_ARRAY_JOB_ID']}"
     sign = folder / f".{path.name}.making"  # whoever has made this folder makes the run
     begun = since = time.monotonic()
     # Over NFS a name that was looked for too early stays invisible for up to a minute, so it is listed.
@@ -69,10 +70,6 @@ def run_of_array(lines: CommandList, environment: Mapping[str, str]) -> Path:
             )
         time.sleep(random.uniform(0.05, 0.3))
     return path
-
-
-def _pool(lines: CommandList) -> str:
-    return re.sub(r"[^A-Za-z0-9_.-]+", "-", lines.path.stem).strip("-.")[:60] or "array"
 
 
 def _has_made(sign: Path) -> bool:
@@ -131,7 +128,7 @@ def _fill(spool: Spool, lines: CommandList, options: Options, environment: Mappi
         spool.publish(0, task_name(number), message.pack({"name": f"line {number}", "context": context}, message.dump(call)))
     spool.describe(
         {
-            "pool": _pool(lines),
+            "pool": run_prefix(lines.path.stem),
             "python": "{}.{}".format(*sys.version_info),
             "host": os.uname().nodename,
             "pid": os.getpid(),
@@ -186,7 +183,7 @@ def close_if_done(path: Path) -> None:
 
     Whatever is in the way, the run is complete without.
     """
-    with contextlib.suppress(PoolError, OSError), contextlib.closing(Spool(path)) as spool:
+    with contextlib.suppress(PoolError, OSError, ValueError), contextlib.closing(Spool(path)) as spool:
         if not _is_done(spool):
             return
         lease = Lease(spool)
@@ -210,7 +207,9 @@ def _close(spool: Spool) -> None:
     over = spool.over()
     spool.resume()
     entries, logs = [], set()
-    for name in sorted(spool.inbox(), key=lambda name: name.startswith("+"), reverse=True):
+    inbox = spool.inbox()
+    words = sorted((name for name in inbox if name.startswith("+")), key=word_order)
+    for name in [*words, *(name for name in inbox if not name.startswith("+"))]:
         data = spool.read(f"inbox/{name}")
         if name.startswith("+"):
             facts = json.loads(data)

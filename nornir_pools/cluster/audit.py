@@ -58,6 +58,9 @@ class Audit:
             else:
                 self._spool.remove(f"claimed/{worker}/{claim}")  # its task is over, or at another try
         if not orphans:
+            for draft in self._spool.names("inbox", drafts=True):
+                if draft.startswith(f".{worker}."):  # an outcome that it did not come to deliver, of any size
+                    self._spool.forget(f"inbox/{draft}")
             self._spool.remove_folder(f"claimed/{worker}")
             return None
         name = worker.rpartition("-r")[0]

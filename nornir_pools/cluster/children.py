@@ -11,10 +11,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from .. import message
-from ..errors import ArgumentError, PoolError, SpoolError
+from ..errors import ArgumentError, PoolError
 from ..outcome import Outcome
 from ..task import CommandTask, Task
-from .spool import task_name
 
 if TYPE_CHECKING:
     from .jobs import Group
@@ -29,16 +28,8 @@ _PLACE = ("file", "at", "size", "command")
 def hold(pool: ClusterPool, task: Task, run: Run, group: Group, parts: Sequence[message.Buffer]) -> None:
     """Write a task down that waits for parents; like any other it survives the script."""
     assert task._parents is not None
-    number = pool._number(task)
     names = [[_name_of(pool, parent) for parent in some] for some in (task._parents.values, task._parents.after)]
-    run.watcher.expect(number, task, group, parents=names)
-    try:
-        run.spool.hold(task_name(number), parts)
-    except BaseException:  # also Ctrl-C: the caller has no task, so there must be none
-        with contextlib.suppress(SpoolError, OSError):
-            run.spool.drop_held(task_name(number))
-        run.watcher.ledger.cancel(number)
-        raise
+    run.add(pool._number(task), task, group, parts, parents=names)
 
 
 def _name_of(pool: ClusterPool, parent: Any) -> int | str:

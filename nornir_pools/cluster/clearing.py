@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from dataclasses import dataclass
@@ -61,18 +62,17 @@ def clear_run(run: str | os.PathLike[str], *, keep_failed: bool = False, dry_run
 
 
 def _remove(view: RunView, logs: set[str] | None) -> None:
-    spool = Spool(view.info.path)
-    lease = Lease(spool)
-    lease.take()  # or somebody else takes it over at this moment
-    try:
-        if logs is None:
-            shutil.rmtree(view.info.path)
-        else:
-            spool.discard(keep_logs=logs, keep_values=values_of_failures(spool))
-            spool.note(t="closed")  # its values are gone: nobody can take it over any more
-    finally:
-        lease.release()
-        spool.close()
+    with contextlib.closing(Spool(view.info.path)) as spool:
+        lease = Lease(spool)
+        lease.take()  # or somebody else takes it over at this moment
+        try:
+            if logs is None:
+                shutil.rmtree(view.info.path)
+            else:
+                spool.discard(keep_logs=logs, keep_values=values_of_failures(spool))
+                spool.note(t="closed")  # its values are gone: nobody can take it over any more
+        finally:
+            lease.release()
 
 
 def _measure(path: Path, of_failures: set[str] | None = None) -> tuple[int, int]:

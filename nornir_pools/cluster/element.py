@@ -55,7 +55,7 @@ class LineWorker(Worker):
 
     def _deliver(self, task: str, report: Report) -> None:
         header = message.read_header(self.spool.read(report.draft))
-        status = header.get("status", 0 if header["ok"] else 1)
+        status = header.get("status", 0 if header.get("ok") else 1)  # (it may be the call: see draft_outcome)
         self.status = 128 - status if status < 0 else status
         super()._deliver(task, report)
 

@@ -147,7 +147,7 @@ class Endings:
         )
         if isinstance(error, JobTimeoutError) and job.finished:
             # It was taken over by a job that had less time left than it needs: not its fault, so it gets one of its own.
-            options = replace(entry.group.options, tasks_per_job=1)
+            options, cause = replace(entry.group.options, tasks_per_job=1), "cut_short"
         else:
             again = next_options(entry.group.options, cause, entry.retried[cause])
             if again is None:

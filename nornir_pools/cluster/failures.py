@@ -5,10 +5,15 @@ from __future__ import annotations
 import copy
 import logging
 import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from ..errors import PoolError, TasksFailedError
 from ..outcome import Outcome
 from ..task import CommandTask, Task
+
+if TYPE_CHECKING:
+    from .history import PastTask
 
 __all__ = ["Failures"]
 
@@ -33,16 +38,30 @@ class Failures:
         if self.error is not None:
             return False
         text, kind = _failure(task, outcome)
+        self._count(task.name, text, kind, str(outcome.facts.get("log") or getattr(outcome.error, "log", "")))
+        if (error := self._verdict()) is not None:
+            self.stop(error)
+        return error is not None
+
+    def _count(self, name: str, text: str, kind: str, log: str) -> None:
         if not self._failed:
             self._kind = kind
-            self._first = (task.name, text, str(outcome.facts.get("log") or getattr(outcome.error, "log", "")))
+            self._first = (name, text, log)
         if not text or kind != self._kind:
             self._stop_after = 0
         if text:
             self._failed += 1
-        if (error := self._verdict()) is not None:
-            self.stop(error)
-        return error is not None
+
+    def restore(self, tasks: Iterable[PastTask]) -> None:
+        """Count the tasks of a run that another process has seen end: the next to end are not the first."""
+        for past in tasks:
+            ended, given_up = past.outcome, past.error
+            if ended is not None:
+                text = ended["error"] if not ended["ok"] else f"exit status {ended['status']}" if ended.get("status") else ""
+                self._count(past.name, text, text if ended["ok"] else _alike(text, past.name), ended.get("log", ""))
+            elif given_up is not None and given_up["parts"].get("job_id"):  # (those that were never run do not count)
+                text = f"{given_up['kind']}: {given_up['error']}"
+                self._count(past.name, text, _alike(text, past.name), given_up["parts"].get("log", ""))
 
     def stop(self, error: PoolError) -> None:
         """The pool has stopped, for this or another reason."""
@@ -77,11 +96,16 @@ def _failure(task: Task, outcome: Outcome) -> tuple[str, str]:
     """How the task failed, in words, and what failures that are alike have in common; nothing if it did not fail."""
     if outcome.error is not None:
         text = _text(outcome.error)
-        return text, re.sub(r"\d+", "#", text.partition("\n")[0].replace(repr(task.name), ""))
+        return text, _alike(text, task.name)
     if isinstance(task, CommandTask) and outcome.value[0]:
         status = f"exit status {outcome.value[0]}"
         return ": ".join(filter(None, [status, outcome.value[2][-1000:].strip()])), status
     return "", ""
+
+
+def _alike(text: str, name: str) -> str:
+    """What the text of a task's failure has in common with those that are like it."""
+    return re.sub(r"\d+", "#", text.partition("\n")[0].replace(repr(name), ""))
 
 
 def _text(error: BaseException) -> str:

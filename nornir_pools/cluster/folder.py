@@ -87,10 +87,15 @@ class Folder:
 
     def write(self, name: str, parts: Sequence[Buffer], who: str) -> None:
         """Write a file so that it is complete or absent. Raises SpoolError (disk full, quota, folder gone)."""
-        draft = self.draft(name.rpartition("/")[0], parts, who)
+        folder = name.rpartition("/")[0]
+        draft = self.draft(folder, parts, who)
         try:
             self._rename(draft, name)
         except OSError as error:
+            # Over NFS a rename that is asked for twice, since no answer came, is told the second time that there is no such
+            # file. (A folder that holds a draft is not removed for being empty.)
+            if isinstance(error, FileNotFoundError) and self.has(folder or "."):
+                return
             self.forget(draft)
             raise self.error(f"cannot be written ({name})", error) from error
 

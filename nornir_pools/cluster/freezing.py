@@ -57,13 +57,15 @@ class Freezer:
 
     def _store_new(self) -> None:
         new = {name: module for name, module in list(sys.modules.items()) if name not in self._seen}
-        self._seen.update(new)
         if not new or self._room[0] <= 0:
             return
         roots = _roots()
         own = {name: path for name, module in sorted(new.items()) if (path := _own_path(name, module, roots)) is not None}
-        if not own:
-            return
+        if own:
+            self._store_own(own, roots)
+        self._seen.update(new)  # (only now: what could not be stored is new the next time)
+
+    def _store_own(self, own: dict[str, str], roots: set[str]) -> None:
         try:
             try:
                 self._put(self._collect(own, whole=True))

@@ -227,4 +227,5 @@ def error_of(entry: dict[str, Any]) -> PoolError:
 
 def latest(found: Mapping[str, str]) -> dict[int, tuple[str, str]]:
     """Where each task stands, as (folder, name); of several tries the last. `found` is what `Spool.unanswered` gives."""
-    return {task_number(name): (folder, name) for name, folder in sorted(found.items())}
+    names = sorted(found, key=lambda name: (task_number(name), task_attempt(name)))
+    return {task_number(name): (found[name], name) for name in names}

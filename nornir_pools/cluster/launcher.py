@@ -275,7 +275,8 @@ class LocalLauncher:
             starter.done()  # reaps submitit's process
             if job not in self._processes and time.monotonic() - since < _START_SECONDS:
                 result[job] = "PENDING"
-        return result | {job: "RUNNING" for job, process in self._processes.items() if is_alive(*process)}
+        up = list(self._processes.items())  # (at once: the watcher notes those that come up meanwhile)
+        return result | {job: "RUNNING" for job, process in up if is_alive(*process)}
 
     def cancel(self, jobs: Iterable[str], *, pending_only: bool = False) -> None:
         for job in () if pending_only else jobs:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["SHARD", "log_name", "run_prefix", "task_attempt", "task_name", "task_number"]
+__all__ = ["SHARD", "log_name", "run_prefix", "task_attempt", "task_name", "task_number", "word_order"]
 
 SHARD = 1000  # tasks: no folder may hold many more entries than that
 
@@ -32,3 +32,9 @@ def log_name(log: str, run: str) -> str:
 def run_prefix(pool: str) -> str:
     """With what the names of a pool's runs begin."""
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", pool).strip("-.")[:60] or "pool"
+
+
+def word_order(name: str) -> tuple[str, int]:
+    """What orders the words of workers (+WORKER.N.WORD) as they were said."""
+    worker, number, _ = name.rsplit(".", 2)
+    return worker, int(number)

@@ -23,6 +23,7 @@ from ..errors import (
 )
 from . import slurm
 from .jobs import Job
+from .spool import FORMAT
 
 __all__ = ["job_error", "mismatch", "nowhere", "refusal", "unseen"]
 
@@ -88,12 +89,19 @@ def nowhere(pool: str, task: str, folder: Path) -> JobLostError:
 
 def refusal(pool: str, error: Exception) -> PoolError:
     """The error for tasks whose jobs cannot be sent; `error` is what sbatch said, or what is wrong with the run's folder."""
-    return error if isinstance(error, SpoolError) else SubmissionError(f"pool {pool!r}: SLURM refused the job: {error}")
+    if isinstance(error, SpoolError):
+        return error
+    return SubmissionError(f"pool {pool!r}: SLURM refused the job: {error}; nornir-pools doctor tells what is allowed here")
 
 
 def mismatch(pool: str, facts: dict[str, Any]) -> PythonMismatchError:
     """The error for tasks whose jobs have another Python than the script; `facts` are the worker's."""
     mine = "{}.{}".format(*sys.version_info)
+    if facts["python"] == mine:
+        return PythonMismatchError(
+            f"pool {pool!r}: the nornir_pools of the script and that of its jobs on {facts['host']} write runs differently "
+            f"(format {FORMAT} and {facts['format']}): install the same version for both"
+        )
     return PythonMismatchError(
         f"pool {pool!r}: the script runs Python {mine} and its jobs Python {facts['python']} on {facts['host']}; pickles "
         "cannot be exchanged between them. Use one version, e.g. by the option python= with the interpreter for the jobs"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import logging
 import os
 import threading
 from collections.abc import Mapping, Sequence
@@ -12,11 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import message, settings
+from .. import settings
 from ..adding import PoolView
 from ..base import PoolBase, PoolKind
-from ..calls import dump_call
-from ..errors import PoolKindError, SpoolError
+from ..errors import PoolClosedError, PoolKindError
 from ..local.serial import run_here
 from ..options import Options
 from ..outcome import Outcome
@@ -25,9 +23,10 @@ from ..task import Task
 from .choosing import choose_executor
 from .context import ContextReader
 from .places import runs_folder
-from .spool import Spool, task_name
+from .spool import Spool
 
 if TYPE_CHECKING:
+    from ..message import Buffer
     from .jobs import Group
     from .plan import Plan
     from .resuming import Resumption
@@ -35,9 +34,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ClusterPool"]
 
-logger = logging.getLogger("nornir_pools")
-
-_LARGE_CALL = 100_000_000  # bytes
 _NO_END = 1 << 40
 
 
@@ -67,7 +63,6 @@ class ClusterPool(PoolBase):
         self._context = ContextReader(os.environ)
         self._folder = Path() if self.executor == "debug" else runs_folder(self.options)
         self._numbers = itertools.count(1)
-        self._told_size = False
         self._places: dict[int, int] = {}  # task id -> its number in the run
         self._start_lock = threading.Lock()  # guards the making of the run: the first task may come from several threads
         self._waits_itself = self.executor == "debug"
@@ -82,12 +77,12 @@ class ClusterPool(PoolBase):
         from .adopting import adopt
         from .run import Run, read_facts
 
-        spool = Spool(path)
-        facts = read_facts(spool)
+        with contextlib.closing(Spool(path)) as spool:
+            facts = read_facts(spool)
         pool = cls(facts["pool"], facts["num_threads"], executor=facts["executor"], folder=str(path.parent))
         pool.options = Options(**facts["options"])
         pool._given = {}
-        pool._run, history = Run.reopen(pool, spool, pool._finish)
+        pool._run, history = Run.reopen(pool, Spool(path), pool._finish)
         pool._kept += adopt(pool, pool._run, history, finished=True).values()
         pool._run.watcher.start()
         return pool
@@ -129,6 +124,8 @@ class ClusterPool(PoolBase):
 
     def share(self, value: Any) -> Any:
         """Store a value once, as it is now, and return what to pass to tasks in its place."""
+        if self._closed:
+            raise PoolClosedError(f"pool {self.name!r} was shut down; ask for it again by its name to get a new one")
         return value if self.executor == "debug" else self._started().store.share(value)
 
     def _command_environment(self) -> dict[str, str] | None:
@@ -141,7 +138,7 @@ class ClusterPool(PoolBase):
         if self._bind(task):
             return
         run, group, parts = self._call_of(task)
-        self._publish(run, task, group, parts)
+        run.add(self._number(task), task, group, parts)
         failures = run.watcher.ledger.failures
         if failures.error is not None and self._withdraw(task):  # the pool has stopped meanwhile
             failures.check()
@@ -160,14 +157,11 @@ class ClusterPool(PoolBase):
     def _options_of(self, task: Task) -> Options:
         return self.options.with_task(task.options) if task.options else self.options
 
-    def _call_of(self, task: Task) -> tuple[Run, Group, Sequence[message.Buffer]]:
+    def _call_of(self, task: Task) -> tuple[Run, Group, Sequence[Buffer]]:
         """The run, and the group of a task, and its call as it is now."""
         run = self._started()
         group = run.watcher.ledger.group_for(self._options_of(task).of_jobs())
-        header = {"name": task.name, "context": run.context(self._context.read())}
-        parts = message.pack(header, dump_call(task, run.store.argument), run.share_buffer)
-        self._warn_of_size(task, sum(map(len, parts)))
-        return run, group, parts
+        return run, group, run.call_of(task, self._context.read())
 
     def _number(self, task: Task) -> int:
         """The next number of the run, which is the task's from now on."""
@@ -188,29 +182,6 @@ class ClusterPool(PoolBase):
         from .children import fall
 
         (PoolBase._fall if self.executor == "debug" else fall)(self, task, outcome)
-
-    def _publish(self, run: Run, task: Task, group: Group, parts: Sequence[message.Buffer]) -> None:
-        number = self._number(task)
-        # Registered and journalled before it can be claimed: an outcome finds its task.
-        run.watcher.expect(number, task, group)
-        try:
-            run.spool.publish(group.number, task_name(number), parts)
-        except BaseException:  # also Ctrl-C: the caller has no task, so there must be none
-            with contextlib.suppress(SpoolError, OSError):
-                run.spool.withdraw(group.number, task_name(number))
-            run.watcher.ledger.cancel(number)
-            raise
-
-    def _warn_of_size(self, task: Task, size: int) -> None:
-        if size >= _LARGE_CALL and not self._told_size:
-            self._told_size = True
-            logger.warning(
-                "task %r of pool %r: its arguments take %.0f MB, which are written for each such task; pass a path, or what "
-                "pool.share(value) gives, which is written once",
-                task.name,
-                self.name,
-                size / 1e6,
-            )
 
     def _started(self) -> Run:
         """The run, made when it is first needed."""
@@ -237,7 +208,11 @@ class ClusterPool(PoolBase):
         number, ledger = self._places.get(task.task_id, 0), self._run.watcher.ledger
         entry = ledger.find(number)
         if entry is not None and entry.held:
-            return self._take_held(task) and ledger.cancel(number)
+            cancelled = self._take_held(task) and ledger.cancel(number)
+            if cancelled:
+                with contextlib.suppress(OSError):
+                    self._run.spool.drop_held(entry.file)
+            return cancelled
         return self._run.watcher.cancelling.withdraw(number)
 
     def _has_begun(self, task: Task) -> bool:

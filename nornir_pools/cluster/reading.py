@@ -12,7 +12,8 @@ from typing import Any
 
 from .. import message
 from .history import History, PastJob, PastTask, read_history, told
-from .names import log_name
+from .names import log_name, word_order
+from .packs import PACKED
 from .places import find_run, look_at
 from .spool import HANDED_BACK, IN_DOUBT, Spool, task_number
 from .views import JobView, RunView, TaskView
@@ -32,13 +33,14 @@ def view_run(run: str | os.PathLike[str]) -> RunView:
         started = {claim: _changed(spool, f"claimed/{worker}/{claim}") for claim, worker in claimed.items()}
         inbox = spool.inbox() if "inbox" in spool.names(".") else []
         answers = {task_number(name): facts for name in inbox if name[0] != "+" and (facts := _answer(spool, name))}
-        words = [word for name in sorted(inbox) if name[0] == "+" and (word := _word(spool, name))]
+        said = sorted((name for name in inbox if name[0] == "+"), key=word_order)
+        words = [word for name in said if (word := _word(spool, name))]
         facts = json.loads(spool.read("run.json"))
         history = read_history(spool)
     finally:
         spool.close()
     for word in words:
-        if word["t"] in ("up", "idle", "left"):
+        if word["t"] in ("up", "idle", "left") and word["group"] in history.groups:
             history._note_word({**word, "time": 0.0})
     waits_for = {number: _parents(history, answers, number) for number in held if number in history.tasks}
     running = {task_number(claim): (worker, started[claim]) for claim, worker in claimed.items()}
@@ -151,10 +153,18 @@ def _answer(spool: Spool, name: str) -> dict[str, Any] | None:
     if name.endswith((HANDED_BACK, IN_DOUBT)):
         return None
     with contextlib.suppress(OSError, ValueError):
-        header = message.read_header(spool.read(f"inbox/{name}"))
+        header = _header(spool, f"inbox/{name}")
         if "ok" in header:
             return told(header, spool)
     return None
+
+
+def _header(spool: Spool, path: str) -> dict[str, Any]:
+    """That of an outcome of any size, most of which is not read."""
+    try:
+        return message.read_header(spool.read_dated(path, most=PACKED)[0])
+    except ValueError:  # it is longer
+        return message.read_header(spool.read(path))
 
 
 def _word(spool: Spool, name: str) -> dict[str, Any] | None:

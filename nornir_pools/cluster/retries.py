@@ -60,7 +60,7 @@ def _rule(retries: int | Mapping[str, Any] | None, cause: str) -> int | str:
 
 def _grown(options: Options, rule: str) -> Options | None:
     """Options with more, by a rule such as "mem_gb*2<=64"; None beyond its limit, or if there is nothing to multiply."""
-    match = re.fullmatch(RETRY_EXPRESSION, rule)
+    match = re.fullmatch(RETRY_EXPRESSION, rule.replace(" ", ""))
     assert match is not None  # it was checked when it was given
     name, factor, limit = match[1], float(match[2]), float(match[3])
     if name not in options.job:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
 import os
+import shutil
 import sys
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .. import message
+from ..calls import dump_call
 from ..errors import PoolError, PythonMismatchError, RunNotFoundError
 from ..outcome import Outcome
 from ..task import Task
@@ -19,19 +24,24 @@ from .context import fingerprints
 from .failures import Failures
 from .freezing import Freezer
 from .history import History, read_history
+from .jobs import Group
 from .launcher import LocalLauncher, SlurmLauncher
 from .launching import Launcher
 from .lease import Lease
 from .names import run_prefix
 from .places import note_run, remove_old_runs, warn_if_local
 from .shared import SharedStore
-from .spool import Spool
+from .spool import FORMAT, Spool, task_name
 from .watcher import Watcher
 
 if TYPE_CHECKING:
     from .pool import ClusterPool
 
 __all__ = ["Run", "read_facts"]
+
+logger = logging.getLogger("nornir_pools")
+
+_LARGE_CALL = 100_000_000  # bytes
 
 
 class Run:
@@ -42,6 +52,7 @@ class Run:
         spool.keep_results = pool.options.resume
         self.store = SharedStore(spool, "pool")
         self._context: tuple[bytes, int, str] = (b"", 0, "")
+        self._told_size = False
         self._freezer = Freezer(self.store, spool.path.name) if pool.options.frozen_code else None
         kind: Callable[..., Launcher] = SlurmLauncher if pool.executor == "slurm" else LocalLauncher
         launcher = kind(spool.path, pool.environment)
@@ -59,15 +70,20 @@ class Run:
             warn_if_local(path)
         spool = Spool.create(path)
         lease = Lease(spool)
-        lease.take()
-        # The file that makes the folder a run is written last: whoever finds it finds all that belongs to a run.
-        spool.describe(_facts_of(pool))
-        # A process that a site kills (login nodes have limits of CPU time) cannot say any more how to go on.
-        ways = f"nornir-pools status {path.name}, or, in Python, nornir_pools.attach({path.name!r})"
-        spool.note(t="how to go on", text=f"if the script is gone: {ways}")
-        note_run(path)
-        remove_old_runs(folder)
-        run = cls(pool, spool, lease, finish)
+        try:
+            lease.take()
+            # A process that a site kills (login nodes have limits of CPU time) cannot say any more how to go on.
+            ways = f"nornir-pools status {path.name}, or, in Python, nornir_pools.attach({path.name!r})"
+            spool.note(t="how to go on", text=f"if the script is gone: {ways}")
+            # The file that makes the folder a run is written last: whoever finds it finds all that belongs to a run.
+            spool.describe(_facts_of(pool))
+            note_run(path)
+            remove_old_runs(folder)
+            run = cls(pool, spool, lease, finish)
+        except BaseException:  # no room, say: the next task makes another one
+            _let_go(lease, spool)
+            shutil.rmtree(path, ignore_errors=True)
+            raise
         run.watcher.start()
         return run
 
@@ -81,8 +97,8 @@ class Run:
         RunNotFoundError if it was closed.
         """
         lease = Lease(spool)
-        lease.take()
         try:
+            lease.take()
             history = read_history(spool)
             if history.closed and not resuming:
                 raise RunNotFoundError(f"the run {spool.path.name} was closed: its values are gone")
@@ -92,22 +108,65 @@ class Run:
             run = cls(pool, spool, lease, finish)
             run.watcher.supply.restore(history)
             run.watcher.ledger.resume(history)
+            if not resuming:  # (what has failed in an earlier script may be mended)
+                run.watcher.ledger.failures.restore(past for past in history.tasks.values() if not past.superseded)
         except BaseException:
-            lease.release()
+            _let_go(lease, spool)
             raise
         return run, history
 
     def context(self, context: bytes) -> str:
         """Where the context of a task is stored; most tasks have the one of the task before."""
         modules = len(sys.modules)  # more of the user's own may be there
-        if self._context[0] is not context or self._context[1] != modules:
+        known = self._context  # (read once: another thread may have another context)
+        if known[0] is not context or known[1] != modules:
             whole = context if self._freezer is None else self._freezer.into(context)
-            self._context = (context, modules, self.store.put(whole))
-        return self._context[2]
+            known = self._context = (context, modules, self.store.put(whole))
+        return known[2]
 
-    def share_buffer(self, buffer: memoryview) -> str:
-        """Where a large read-only array is stored, once for all tasks it is given to."""
-        return self.store.put_memory(buffer)
+    def call_of(self, task: Task, context: bytes) -> Sequence[message.Buffer]:
+        """The call of a task as it is now, to be written."""
+        header = {"name": task.name, "context": self.context(context)}
+        # A large read-only array is stored once for all tasks that it is given to.
+        parts = message.pack(header, dump_call(task, self.store.argument), self.store.put_memory)
+        self._warn_of_size(task, sum(map(len, parts)))
+        return parts
+
+    def _warn_of_size(self, task: Task, size: int) -> None:
+        if size >= _LARGE_CALL and not self._told_size:
+            self._told_size = True
+            logger.warning(
+                "task %r of pool %r: its arguments take %.0f MB, which are written for each such task; pass a path, or what "
+                "pool.share(value) gives, which is written once",
+                task.name,
+                task._pool.name,
+                size / 1e6,
+            )
+
+    def add(self, number: int, task: Task, group: Group, parts: Sequence[message.Buffer], **more: Any) -> None:
+        """Let workers see a call, or with `parents` hold it back: either way it survives the script."""
+        try:
+            # Registered and journalled before it can be claimed: an outcome finds its task.
+            self.watcher.expect(number, task, group, **more)
+            if "parents" in more:
+                self.spool.hold(task_name(number), parts)
+            else:
+                self.spool.publish(group.number, task_name(number), parts)
+        except BaseException:  # also Ctrl-C: the caller has no task, so there must be none
+            with contextlib.suppress(OSError):
+                if "parents" in more:
+                    self.spool.drop_held(task_name(number))
+                else:
+                    self.watcher.cancelling.withdraw(number)
+            self.watcher.ledger.cancel(number)
+            raise
+
+
+def _let_go(lease: Lease, spool: Spool) -> None:
+    """Leave a run that could not be begun, or taken over."""
+    with contextlib.suppress(OSError):
+        lease.release()
+    spool.close()
 
 
 def _facts_of(pool: ClusterPool) -> dict[str, Any]:
@@ -133,6 +192,11 @@ def read_facts(spool: Spool) -> dict[str, Any]:
         raise PythonMismatchError(
             f"the run {spool.path.name} was begun with Python {facts['python']}, and this is {mine}: pickles cannot be "
             f"exchanged between them; attach with Python {facts['python']}"
+        )
+    if facts["format"] != FORMAT:
+        raise PoolError(
+            f"the run {spool.path.name} was begun with another version of nornir_pools (its format is {facts['format']}, this "
+            f"version's {FORMAT}): attach with that one"
         )
     if facts["executor"] == "local" and facts["host"] != os.uname().nodename:
         raise PoolError(

@@ -12,6 +12,7 @@ which have the same states, options and words for what is used here, but for:
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import re
@@ -164,18 +165,18 @@ def is_hopeless(reason: str) -> bool:
 
 
 def find_by_name(name: str, environment: Mapping[str, str]) -> str | None:
-    """The id of the job (for an array, of the whole) with this unique name, or None."""
-    output = run(
-        ["squeue", "-h", "-r", "-t", "all", "-u", str(os.geteuid()), "-o", "%i|%j"], environment
-    )  # a name may have commas
-    ids = {line.split("_")[0].strip() for line in output.splitlines() if line.partition("|")[2] == name}
+    """The id of the job (for an array, of the whole) with this unique name, behind the user's own if there is one; or None."""
+    # (with --name=, a name that has commas would be taken for several)
+    output = run(["squeue", "-h", "-r", "-t", "all", "-u", str(os.geteuid()), "-o", "%i|%j"], environment)
+    ids = re.findall(rf"^\s*(\d+)\S*\|(?:.*-)?{re.escape(name)}$", output, re.MULTILINE)
     return max(ids, key=int) if ids else None
 
 
 def cancel(jobs: Iterable[str], environment: Mapping[str, str], *, pending_only: bool = False) -> None:
     """Cancel jobs; `pending_only`: those that have not started."""
-    for part in _parts(jobs):
-        run(["scancel", *(["--state=PENDING"] if pending_only else []), *part], environment)
+    with contextlib.ExitStack() as calls:  # each is made, whatever SLURM says to another
+        for part in _parts(jobs):
+            calls.callback(run, ["scancel", *(["--state=PENDING"] if pending_only else []), *part], environment)
 
 
 def _parts(jobs: Iterable[str]) -> Iterator[list[str]]:

@@ -78,7 +78,8 @@ class Spool(Packs):
         for name in _FOLDERS:
             self.make_folder(name)
         for group in self.names("todo"):
-            self.remove(f"todo/{group}/stop")
+            for word in self.offers(int(group))[1]:  # what the process before has told its workers need not hold any more
+                self.remove(f"todo/{group}/{word}")
         super().resume()
 
     def describe(self, facts: dict[str, Any]) -> None:
@@ -113,9 +114,12 @@ class Spool(Packs):
     def withdraw(self, group: int, task: str) -> bool:
         """Take a call back; returns False if a worker has it. It is the claim of a worker, made by the pool.
 
+        True as well if it lies aside already: whoever takes its task out of the ledger owns it.
         It lies aside until `drop` removes it: if this process dies before it has journalled why, the task waits again.
         """
-        return self.move(f"{self._shard(group, task)}/{task}", f"todo/{group}/{_ASIDE}{task}")
+        aside = f"{_ASIDE}{task}"
+        moved = self.move(f"{self._shard(group, task)}/{task}", f"todo/{group}/{aside}")
+        return moved or aside in self.names(f"todo/{group}", drafts=True)  # (see try_again)
 
     def waits(self, group: int, task: str) -> bool:
         """Whether a call stands where workers look for calls."""

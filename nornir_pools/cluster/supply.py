@@ -10,15 +10,17 @@ import contextlib
 import functools
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 from ..options import Options
 from . import slurm
 from .audit import Audit
+from .dismissals import Dismissals
 from .endings import Endings
 from .history import History, PastJob
-from .jobs import KEPT_IDLE, Group, Job, patience
+from .jobs import Job, patience
 from .lag import Lag
 from .launching import Launcher
 from .ledger import Ledger
@@ -48,12 +50,13 @@ class Supply:
         self._limit = limit
         self._ledger = ledger
         self._lag = lag
-        self._asked_states, self._dismissed = time.monotonic(), 0.0  # when
+        self._asked_states = time.monotonic()
         self._silent = self._asking = False
         self.endings = Endings(pool, spool, ledger, self.jobs)
         self._audit = Audit(pool, spool, ledger, self.jobs, self.endings, lag)
         self._talker = Talker(pool, wake)
         self.hear, self.hand_over = self._talker.hear, self._talker.ask
+        self._dismissals = Dismissals(spool, ledger, self.jobs, self._cancel_pending)
         self._refusals = Refusals(pool, ledger)
         self._submissions = Submissions(spool, launcher, self._talker, self.endings, self._refusals, self.jobs)
 
@@ -62,14 +65,15 @@ class Supply:
         self._launcher.resume(sum(sending.count for sending in history.sendings.values()))
         for number in sorted(history.groups):
             self._ledger.restore_group(Options(**history.groups[number]))
+        done = Counter(past.outcome.get("job") for past in history.tasks.values() if past.outcome is not None)
         for past in history.jobs.values():
             if past.word != "left" or past.reason == "interrupted":
-                self._restore_job(past)
+                self._restore_job(past, done[past.id])
         self._submissions.restore(history, self._ledger.groups)
         self._asked_states = 0.0  # ask at once how they are
 
-    def _restore_job(self, past: PastJob) -> None:
-        job = Job(past.id, past.group, workers=past.workers, log=past.log, host=past.host)
+    def _restore_job(self, past: PastJob, finished: int) -> None:
+        job = Job(past.id, past.group, workers=past.workers, finished=finished, log=past.log, host=past.host)
         job.submitted -= time.time() - past.since
         job.node = past.node
         job.up, job.idle = bool(past.word), past.word == "idle"
@@ -117,8 +121,8 @@ class Supply:
         for group in list(self._ledger.groups):
             mine = [job for job in self.jobs.values() if job.group == group.number]
             live = [job for job in mine if job.live]
-            self._dismiss(group, live)
-            self._tell_crowd(group, sum(job.up for job in live))
+            self._dismissals.dismiss(group, live)
+            self._dismissals.tell_crowd(group, sum(job.up for job in live))
             if now >= group.not_before and group.unfinished and now - group.first_task >= GATHER:
                 others = sum(job.live for job in self.jobs.values()) + sum(other.launching for other in self._ledger.groups)
                 room = self._ledger.budget.room(group, len(live), self._limit - others)
@@ -126,7 +130,7 @@ class Supply:
                 if count:
                     self._submissions.send(group, count)
                 elif 0 < self._limit <= others and group.wanted(live, 1):
-                    self._make_room(group)
+                    self._dismissals.make_room(group)
         waited = now - self._asked_states
         if self._ledger and not self._asking and waited >= patience(self.jobs.values(), self._launcher.poll_seconds):
             self._asking, self._asked_states = True, now
@@ -137,34 +141,8 @@ class Supply:
                 self._spool.sweep(group.number)
         self._bury(now)
 
-    def _dismiss(self, group: Group, live: list[Job]) -> None:
-        """Cancel jobs that have not started and are no longer needed; tell idle ones beyond a few to go."""
-        pending, idle = group.surplus(live, KEPT_IDLE if self._ledger.failures.error is None else 0)
-        for job in idle:
-            self._send_away(job)
-        if pending and time.monotonic() - self._dismissed >= 1.0:  # by few calls, though there are less tasks every moment
-            self._dismissed = time.monotonic()
-            for job in pending:
-                job.unneeded = True
-            ids = [job.id for job in pending]
-            self._talker.ask(lambda: self.cancel(ids, pending_only=True))
-
-    def _tell_crowd(self, group: Group, workers: int) -> None:
-        """Let workers know how many they are, to the next power of two: the more, the less each takes, and looks, at once."""
-        if not group.crowd // 2 < workers <= group.crowd and workers > 0:
-            before, group.crowd = group.crowd, 1 << (workers - 1).bit_length()
-            self._spool.tell_workers(group.number, f"crowd.{group.crowd}")
-            self._spool.remove(f"todo/{group.number}/crowd.{before}")
-
-    def _make_room(self, group: Group) -> None:
-        """Have a job without work end, if there is one: another group's tasks wait for its place."""
-        idle = [job for job in self.jobs.values() if job.idle and job.live and job.group != group.number]
-        for job in idle[:1]:
-            self._send_away(job)
-
-    def _send_away(self, job: Job) -> None:
-        job.unneeded = True  # it has not left before it says so
-        self._spool.tell_workers(job.group, f"quit.{job.workers[-1]}")
+    def _cancel_pending(self, ids: list[str]) -> None:
+        self._talker.ask(lambda: self.cancel(ids, pending_only=True))
 
     def cancel(self, ids: list[str], *, pending_only: bool) -> None:
         try:
@@ -191,6 +169,7 @@ class Supply:
             state, _, reason = states[job.id].partition(" ") if job.id in states else (None, "", "")
             if state is not None:
                 job.state, job.reason = state, reason
+                self._refusals.note_reason(self._ledger.groups[job.group], reason)
             if slurm.is_hopeless(reason) and job.live:
                 hopeless[job.id] = reason
                 job.unneeded = True
@@ -209,7 +188,7 @@ class Supply:
 
     def _drop_hopeless(self, reasons: dict[str, str]) -> None:
         """These jobs will never start, says the scheduler."""
-        self._talker.ask(lambda: self.cancel(list(reasons), pending_only=True))
+        self._cancel_pending(list(reasons))
         for number in {self.jobs[job].group for job in reasons}:
             if not any(job.live for job in self.jobs.values() if job.group == number):
                 self._refusals.note_hopeless(self._ledger.groups[number], ", ".join(set(reasons.values())))
@@ -222,6 +201,7 @@ class Supply:
             if job.gone_since is None or job.asked or (not told and now - job.gone_since < self._lag.grace):
                 continue
             if job.left or (job.unneeded and not job.called_off):
+                self._dismissals.forget(job)
                 del self.jobs[job.id]
             else:
                 job.asked = True
@@ -242,6 +222,7 @@ class Supply:
     def _see_to(self, jobs: list[Job], endings: dict[str, slurm.Ending]) -> None:
         for job in jobs:
             self.endings.see_to(job, endings[job.id])
+            self._dismissals.forget(job)
             self.jobs.pop(job.id, None)
 
     def cancel_all(self) -> list[str]:
@@ -253,8 +234,15 @@ class Supply:
     def leave(self) -> None:
         """Leave the jobs to themselves."""
         self._talker.close(5.0)
-        self.hear()  # what was still being sent is journalled, or will be found by its name
+        with contextlib.suppress(OSError):
+            self.hear()  # what was still being sent is journalled, or will be found by its name
         self._launcher.close()
+
+    def _take_in(self, collect: Callable[[], object]) -> None:
+        """Hear what the scheduler and workers say; whatever may be wrong with that, jobs are to be cancelled."""
+        for take in (self.hear, collect):
+            with contextlib.suppress(Exception):
+                take()
 
     def end(self, collect: Callable[[], object], *, interrupted: bool = False) -> None:
         """All tasks are done: have workers stop, cancel what has not started, and return when no job is left.
@@ -270,17 +258,13 @@ class Supply:
             time.monotonic() < until and any(job.serves for job in self.jobs.values())
         ):
             time.sleep(0.01)
-            with contextlib.suppress(OSError):
-                self.hear()
-                collect()
+            self._take_in(collect)
         self._talker.close()
-        with contextlib.suppress(OSError):
-            self.hear()
-            collect()
+        self._take_in(collect)
         try:
-            self._launcher.cancel_doubtful()
             told = {job.id for job in self.jobs.values() if job.up}
             cancelled = self.cancel_all()
+            self._launcher.cancel_doubtful()  # last: it may fail because there are none
             if interrupted and cancelled:
                 logger.warning("pool %r: interrupted, so its %d jobs were cancelled", self._pool, len(cancelled))
             until = time.monotonic() + STOPPING

@@ -41,7 +41,7 @@ class Talker:
                 return heard
             try:
                 answer()
-            except OSError:  # the run's folder has a bad moment: the answer is as good the next time
+            except Exception:  # perhaps the run's folder has a bad moment: the answer is as good the next time
                 self._answers.put(answer)
                 raise
             heard = True

@@ -8,14 +8,12 @@ listed again, still has no outcome.
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
-from .. import message
 from ..errors import PoolClosedError, PoolError, RunBusyError, SpoolError
 from ..outcome import Outcome
 from ..task import CommandTask, Task
@@ -23,13 +21,14 @@ from .budget import Budget
 from .cancelling import Cancelling
 from .failures import Failures
 from .folder import FULL, PASSING
-from .history import told, values_of_failures
+from .history import values_of_failures
+from .inbox import Inbox
 from .jobs import Group
 from .lag import Lag
 from .launching import Launcher
 from .lease import Lease
 from .ledger import Ledger
-from .spool import HANDED_BACK, IN_DOUBT, Spool, task_number
+from .spool import Spool
 from .supply import Supply
 from .values import Values
 
@@ -38,7 +37,6 @@ __all__ = ["Watcher"]
 logger = logging.getLogger("nornir_pools")
 
 SHORTEST_POLL, LONGEST_POLL = 0.002, 0.5  # seconds
-_JOURNALLED = ("job", "group", "worker", "host", "node", "log", "pid", "born", "reason", "at")  # of a worker's words
 PATIENCE = 5.0  # seconds of faults, one after the other, until the tasks are given up
 LONG_PATIENCE = 75.0  # seconds, if they are of the kind that a shared filesystem has in a bad moment, or the disk is full
 
@@ -72,11 +70,10 @@ class Watcher:
         self._leaving: PoolError | None = None  # the run is somebody else's from now on: what to tell who waits for a task
         self._failing_since: float | None = None
         self._keep_all = keep_all
-        self._failed_logs: set[str] = set()
-        self._lag = Lag()
-        self._accepted: dict[int, tuple[Outcome, dict[str, Any]]] = {}  # by task: outcomes, with what to journal of them
-        self.supply = Supply(pool, spool, launcher, limit, self.ledger, self._lag, self._wake.set)
+        lag = Lag()
+        self.supply = Supply(pool, spool, launcher, limit, self.ledger, lag, self._wake.set)
         self.cancelling = Cancelling(spool, self.ledger, self.supply, self._wake.set)
+        self._inbox = Inbox(pool, spool, self.ledger, self.values, self.supply, self.cancelling, lag)
         self._thread = threading.Thread(target=self._watch, name=f"{pool}-watcher", daemon=True)
 
     def start(self) -> None:
@@ -139,7 +136,7 @@ class Watcher:
         while self._leaving is None and not self._interrupted and not (self._closing and not len(self.ledger)):
             try:
                 self._lease.renew()
-                active = self._collect() | self.supply.hear()
+                active = self._inbox.collect() | self.supply.hear()
                 self.cancelling.carry_out()
                 self.ledger.heed_budget(self.supply.jobs)
                 self.supply.look_after()
@@ -175,126 +172,21 @@ class Watcher:
 
     def _end(self) -> None:
         if self._leaving is not None:
+            self.ledger.failures.error = self._leaving  # for who adds more
             self.ledger.finish_all(self._leaving)
             self.supply.leave()
         else:
             try:
-                self.supply.end(self._collect, interrupted=self._interrupted)
+                self.supply.end(self._inbox.collect, interrupted=self._interrupted)
                 self._spool.note(t="closed")
                 self.values.fetch_all()
                 if not self._keep_all:
                     values = values_of_failures(self._spool) if self.ledger.families else ()
-                    self._spool.discard(keep_logs=self._failed_logs, keep_values=values)
-            except OSError as error:
+                    self._spool.discard(keep_logs=self._inbox.failed_logs, keep_values=values)
+            except Exception as error:  # whatever it is, nobody is to wait for ever because of it
                 logger.warning("pool %r: its run's folder could not be cleared: %s", self._pool, error)
             self.ledger.finish_all(None)  # there are none, unless the script was interrupted
         self.values.fetch_all()
         with contextlib.suppress(OSError):
             self._lease.release()
         self._spool.close()
-
-    def _collect(self) -> bool:
-        """Take what is in the inbox; returns whether there was anything."""
-        begun = time.time()
-        names = self._spool.inbox()
-        self._lag.note_listing(begun, names)
-        taken, fault = self._take_each(names)
-        # Journalled, then removed, then told: whatever happens in between, the outcome stands somewhere. What cannot be
-        # journalled now is journalled the next time.
-        if self._accepted:
-            self._spool.note_all([entry for _, entry in self._accepted.values()])
-        for name in taken:
-            self._spool.remove(f"inbox/{name}")
-        accepted, self._accepted = self._accepted, {}
-        for number, (outcome, _) in accepted.items():
-            task = self.ledger.take(number)
-            if task is not None:
-                self.ledger.complete(task, outcome)
-        if fault is not None:
-            raise fault
-        return bool(taken)
-
-    def _take_each(self, names: list[str]) -> tuple[list[str], OSError | None]:
-        """Take words, in the order they were said, then outcomes; returns what was taken, and the first fault there was.
-
-        A file that cannot be read now is taken the next time, and does not keep the others.
-        """
-        words = sorted((name for name in names if name.startswith("+")), key=_word_order)
-        taken: list[str] = []
-        fault: OSError | None = None
-        for name in [*words, *(name for name in names if not name.startswith("+"))]:
-            try:
-                (self._take_word if name.startswith("+") else self._accept)(name)
-                taken.append(name)
-            except FileNotFoundError:  # over NFS, a name may be listed and yet be thought of as missing for a while
-                continue
-            except OSError as error:
-                fault = fault or error
-        return taken, fault
-
-    def _take_word(self, name: str) -> None:
-        data, renamed = self._spool.read_dated(f"inbox/{name}")
-        self._lag.note_file(name, renamed)
-        at = self._lag.here(renamed)
-        facts = {**json.loads(data), "at": at}
-        facts["log"] = self._spool.log_path_of(facts)
-        word = name.rpartition(".")[2]
-        if word == "cancel":
-            self.cancelling.ask(facts["tasks"])
-            return
-        self.supply.take_word(word, facts)
-        self.ledger.budget.note(word, facts["job"], self.ledger.groups[facts["group"]].options, at)
-        self._spool.note(t=word, **{name: facts.get(name) for name in _JOURNALLED})
-
-    def _accept(self, name: str) -> None:
-        number = task_number(name)
-        entry = self.ledger.find(number)
-        if number in self._accepted:
-            return  # another try was faster
-        try:
-            data, renamed = self.values.read_head(name, entry.task if entry else None)
-            self._lag.note_file(name, renamed)
-            facts = message.read_header(data)
-            if "ok" not in facts:  # it is the call: see Spool.draft_outcome
-                raise ValueError("there was no room for it (disk full, or quota)")
-        except ValueError as error:  # perhaps a file server has crashed, and what it had taken is not all there
-            if entry is not None:
-                where = f"is not in the run's folder {self._spool.path}, or not whole"
-                what = f"task {entry.task.name!r}: its outcome {where}: {error}"
-                self.ledger.give_up(number, SpoolError(what, folder=str(self._spool.path)))
-            return
-        facts["log"] = self._spool.log_path_of(facts)
-        if name.endswith((HANDED_BACK, IN_DOUBT)) and self.supply.endings.take_back(name, facts):
-            return
-        if entry is None:
-            return  # another try was faster, or the task was given up
-        outcome = self.values.outcome(data, facts, entry.task)
-        if name.startswith(f"{entry.file}."):
-            if "cause" in facts and self.supply.endings.see_to_death(entry, outcome):
-                return
-        elif "cause" in facts:  # of an earlier try, which another has followed already
-            return
-        else:  # an earlier try, given up for dead, has made it after all
-            self._spool.withdraw(entry.group.number, entry.file)
-            self._spool.drop(entry.group.number, entry.file)
-        record = {"t": "done", "n": number, "outcome": name, **told(facts, self._spool)}
-        record |= self.values.put_away(name, data, outcome, entry.task)
-        self._accepted[number] = outcome, record
-        if entry.attempt and facts["ok"]:
-            self._spool.drop_failed(number, entry.attempt)
-        job = self.supply.jobs.get(facts["job"])
-        if job is not None:
-            job.idle = False
-            job.finished += 1
-        if (not facts["ok"] or facts.get("status")) and facts["log"]:
-            self._failed_logs.add(facts["log"].rpartition("/")[2])
-        group = entry.group
-        group.fruitless = 0
-        if "started" in facts:
-            self.supply.endings.note_end(number, facts)
-            self.ledger.note_time(group, facts["finished"] - facts["started"])
-
-
-def _word_order(name: str) -> tuple[str, int]:
-    worker, number, _ = name.rsplit(".", 2)
-    return worker, int(number)

@@ -24,7 +24,7 @@ __all__ = ["measure_all", "profile_part", "table"]
 # Each part with the function whose calls are its tasks.
 PARTS = {
     "the script: the thread that adds tasks and waits": ("main", r"base\.py:\d+\(_add\)"),
-    "the script: its watcher": ("watcher", r"watcher\.py:\d+\(_accept\)"),
+    "the script: its watcher": ("watcher", r"inbox\.py:\d+\(_accept\)"),
     "a worker: the supervisor": ("supervisor", r"worker\.py:\d+\(_run\)"),
     "a worker: the process that runs tasks": ("child", r"child\.py:\d+\(run\)"),
 }

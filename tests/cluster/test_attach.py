@@ -18,9 +18,11 @@ from typing import Any
 import pytest
 
 import nornir_pools as pools
-from nornir_pools.cluster import lease, places
+from nornir_pools.cluster import adopting, lease, places
 from nornir_pools.cluster.folder import Folder
 from nornir_pools.cluster.pool import ClusterPool
+from nornir_pools.cluster.spool import Spool
+from nornir_pools.cluster.watcher import Watcher
 
 from .. import functions
 from ..conftest import until
@@ -371,6 +373,8 @@ def test_who_has_lost_the_run_leaves_it_alone(monkeypatch: pytest.MonkeyPatch) -
     pretend(pool.folder, 0, token="another", host="login2", place="another machine")
     with pytest.raises(pools.RunBusyError, match="on login2"):
         task.wait_return(20)
+    with pytest.raises(pools.RunBusyError, match="on login2"):
+        pool.add_task("late", functions.add, 1)
     pool.shutdown()
     assert (pool.folder / "holder").exists()
     assert "closed" not in [entry["t"] for entry in journal(pool.folder)]
@@ -379,10 +383,110 @@ def test_who_has_lost_the_run_leaves_it_alone(monkeypatch: pytest.MonkeyPatch) -
     by_name(pools.attach("work"))["running"].wait_return(40)
 
 
+def test_a_cancelled_task_does_not_run_though_the_script_died_before_its_call_was_removed() -> None:
+    run = run_and_die(
+        "local",
+        """
+        running = [pool.add_task(f"running {n}", functions.touch_and_wait, f"mark{n}", "go") for n in range(2)]
+        while not (os.path.exists("mark0") and os.path.exists("mark1")):
+            time.sleep(0.01)
+        pool._run.spool.drop = lambda *how, **more: os.kill(os.getpid(), signal.SIGKILL)
+        pool.add_task("cancelled", functions.touch, "ran").cancel()
+        """,
+    )
+    pool = pools.attach(run)
+    assert by_name(pool)["cancelled"].cancelled()
+    assert not list((run / "todo" / "0").glob(".withdrawn.*"))
+    Path("go").touch()
+    pool.wait_completion()
+    assert pool.add_task("new", functions.add, 1).wait_return(40) == 2
+    assert not Path("ran").exists()
+
+
+def test_an_outcome_that_is_gone_is_an_error_of_its_task_alone() -> None:
+    run = run_and_die(
+        "local",
+        """
+        pool.add_task("large", bytes, 100_000).wait_return(40)
+        pool.add_task("small", functions.add, 1).wait_return(40)
+        """,
+    )
+    (large,) = (run / "packs").glob("0*/*")
+    large.unlink()
+    tasks = by_name(pools.attach(run))
+    assert tasks["small"].wait_return(10) == 2
+    with pytest.raises(pools.SpoolError, match=f"task 'large' of run {run.name} has ended, but its outcome cannot be read"):
+        tasks["large"].wait_return(10)
+
+
+def test_a_run_that_could_not_be_taken_over_is_let_go(dead_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(adopting, "_places", lambda *how: os.environ["STRANGE"])
+        with pytest.raises(KeyError, match="STRANGE"):
+            pools.attach(dead_run)
+    assert sorted(by_name(pools.attach(dead_run))) == ["0", "1"]
+
+
+def test_a_run_that_is_refused_leaves_nothing_open(dead_run: Path) -> None:
+    facts = json.loads((dead_run / "run.json").read_text())
+    pretend(dead_run, 0, place="another machine")
+    for python, error in ((facts["python"], pools.RunBusyError), ("3.9", pools.PythonMismatchError)):
+        (dead_run / "run.json").write_text(json.dumps({**facts, "python": python}))
+        for _ in range(2):
+            before = os.listdir("/proc/self/fd")
+            with pytest.raises(error):
+                ClusterPool.of_run(dead_run)
+        assert len(os.listdir("/proc/self/fd")) == len(before)  # (the first time modules may be imported)
+
+
+def test_a_run_that_cannot_be_begun_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = pools.GetClusterPool("work", 1, executor="local", folder="runs")
+    with monkeypatch.context() as patch:
+        patch.setattr(Spool, "describe", lambda self, facts: (_ for _ in ()).throw(pools.SpoolError("no room")))
+        with pytest.raises(pools.SpoolError, match="no room"):
+            pool.add_task("t", functions.add, 1)
+    assert not list((tmp_path / "runs").iterdir())
+    assert pool.add_task("t", functions.add, 1).wait_return(40) == 2
+
+
+@pytest.mark.parametrize(("place", "step"), [(Spool, "publish"), (Watcher, "expect")])
+def test_what_was_taken_back_leaves_no_call(monkeypatch: pytest.MonkeyPatch, place: type[Any], step: str) -> None:
+    pool = pools.GetClusterPool("work", 1, executor="local", folder="runs")
+    parent = pool.add_task("parent", functions.touch_and_wait, "mark", "go", 1)
+    until(Path("mark").exists, "the task does not start", 40)
+    held = pool.add_task("held", functions.add, parent)
+    assert held.cancel()
+    real = getattr(place, step)
+
+    def interrupted(*call: Any) -> None:
+        real(*call)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(place, step, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            pool.add_task("interrupted", functions.add, 1)
+    assert pool.folder is not None
+    assert not [path for name in ("held", "todo") for path in (pool.folder / name).rglob("*") if path.is_file()]
+    assert pool._run is not None
+    assert len(pool._run.watcher.ledger) == 1
+    Path("go").touch()
+    pool.shutdown()
+    with pytest.raises(pools.PoolClosedError, match="'work' was shut down"):
+        pool.share(1)
+
+
 def test_another_python_is_refused(dead_run: Path) -> None:
     facts = json.loads((dead_run / "run.json").read_text())
     (dead_run / "run.json").write_text(json.dumps({**facts, "python": "3.9"}))
     with pytest.raises(pools.PythonMismatchError, match=r"begun with Python 3\.9, and this is 3\."):
+        pools.attach(dead_run)
+
+
+def test_a_run_of_another_version_is_refused(dead_run: Path) -> None:
+    facts = json.loads((dead_run / "run.json").read_text())
+    (dead_run / "run.json").write_text(json.dumps({**facts, "format": 1}))
+    with pytest.raises(pools.PoolError, match="begun with another version of nornir_pools"):
         pools.attach(dead_run)
 
 

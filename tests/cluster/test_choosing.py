@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import nornir_pools as pools
-from nornir_pools.cluster import pool as cluster_pool
+from nornir_pools.cluster import run as cluster_run
 
 from .. import functions
 
@@ -125,7 +125,7 @@ def test_a_wrong_option_changes_nothing_and_says_what_is_right(options: dict[str
 def test_a_call_with_large_arguments_is_told_with_its_size_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(cluster_pool, "_LARGE_CALL", 1_000_000)
+    monkeypatch.setattr(cluster_run, "_LARGE_CALL", 1_000_000)
     pool = pools.GetClusterPool("large", 1, executor="local")
     sizes = [pool.add_task(f"part {n}", len, ["x" * 2_000_000]) for n in range(2)]
     assert [task.wait_return(50) for task in sizes] == [1, 1]

@@ -16,8 +16,12 @@ from pathlib import Path
 import pytest
 
 import nornir_pools as pools
+from nornir_pools import message
 from nornir_pools.cluster import arrays, packed, slurm
-from nornir_pools.cluster.spool import Spool
+from nornir_pools.cluster.child import Report
+from nornir_pools.cluster.element import LineWorker
+from nornir_pools.cluster.history import read_history
+from nornir_pools.cluster.spool import Spool, task_name
 from nornir_pools.lines import CommandList, RunLine
 
 from ..conftest import until
@@ -156,6 +160,29 @@ def test_a_run_that_does_not_appear_is_told_of(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("NORNIR_POOLS_FOLDER", str(tmp_path / "runs"))
     with pytest.raises(pools.SpoolError, match="do all nodes see that folder"):
         arrays.run_of_array(CommandList(Path("tasks.txt")), {"SLURM_ARRAY_JOB_ID": "12"})
+
+
+def test_a_run_with_something_damaged_in_it_is_left_open_and_no_element_fails_over_it(tmp_path: Path) -> None:
+    spool = Spool.create(tmp_path / "run")
+    spool.write("inbox/+12_1-r0.1.up", [b""], "w")
+    arrays.close_if_done(spool.path)
+    assert not read_history(spool).closed
+    spool.remove("inbox/+12_1-r0.1.up")
+    arrays.close_if_done(spool.path)
+    assert read_history(spool).closed
+    spool.close()
+
+
+def test_a_line_whose_outcome_finds_no_room_has_failed(tmp_path: Path) -> None:
+    spool, task = Spool.create(tmp_path / "run"), task_name(1)
+    spool.publish(0, task, message.pack({"name": "line 1"}, []))
+    worker = LineWorker(spool, "12_1", 1)
+    spool.make_folder(f"claimed/{worker.name}")
+    assert worker._claim_any() == task
+    worker._deliver(task, Report(f"claimed/{worker.name}/{task}", environment=False))  # what stands for it: the call itself
+    assert worker.status == 1
+    assert spool.inbox() == [f"{task}.{worker.name}"]
+    spool.close()
 
 
 def test_which_elements_an_array_has(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ from nornir_pools.cluster.endings import Endings
 from nornir_pools.cluster.failures import Failures
 from nornir_pools.cluster.jobs import FRUITLESS, Group, Job
 from nornir_pools.cluster.ledger import Ledger
+from nornir_pools.cluster.obituary import mismatch
 from nornir_pools.cluster.slurm import Ending
-from nornir_pools.cluster.spool import Spool, task_name
+from nornir_pools.cluster.spool import FORMAT, Spool, task_name
 from nornir_pools.options import Options
 from nornir_pools.outcome import Outcome
 from nornir_pools.task import Task
@@ -252,3 +254,25 @@ def test_what_a_job_had_beside_a_task_that_was_cancelled_is_tried_again_uncharge
     assert "ended with another task, which was cancelled" in entry.history[0]
     run.endings.see_to(Job("7_1", run.group.number, up=True, called_off=True), Ending("CANCELLED"))
     assert run.group.fruitless == 0
+
+
+def test_another_version_of_the_package_is_told_from_another_python() -> None:
+    facts = {"python": "{}.{}".format(*sys.version_info), "host": "n1", "format": FORMAT - 1}
+    assert f"on n1 write runs differently (format {FORMAT} and {FORMAT - 1})" in str(mismatch("p", facts))
+    assert "its jobs Python 2.7 on n1" in str(mismatch("p", {**facts, "python": "2.7"}))
+
+
+def test_a_task_that_another_jobs_end_cut_short_has_its_own_tries_yet(run: Run) -> None:
+    group = run.group = run.ledger.group_for(Options.of({"retries": {"timeout": 1}}))
+    run.add(1, group)
+    for attempt, finished in enumerate((3, 0)):  # the first job had done others before
+        job = Job(f"9_{attempt}", run.group.number, up=True, finished=finished)
+        run.claim(1, f"{job.id}-r0", attempt)
+        run.endings.see_to(job, Ending("TIMEOUT"))
+        entry = run.ledger.find(1)
+        assert entry is not None
+        run.group = entry.group
+    assert entry is not None
+    assert entry.retried == {"cut_short": 1, "timeout": 1}
+    assert run.group.options.strict
+    assert run.waiting == [task_name(1, 2)]

@@ -9,6 +9,7 @@ import pytest
 import nornir_pools as pools
 from nornir_pools import TasksFailedError
 from nornir_pools.cluster.failures import Failures
+from nornir_pools.cluster.history import PastTask
 from nornir_pools.outcome import Outcome
 from nornir_pools.task import CommandTask, Task
 
@@ -97,3 +98,30 @@ def test_it_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_an_error_without_a_text_counts_too() -> None:
     assert any(ends(Failures("p", 2, None), NoTextError(), NoTextError()))
+
+
+def past(number: int, *, error: str = "", status: int = 0, given_up: str = "") -> PastTask:
+    task = PastTask(number, NAMES[number], 0)
+    if given_up:
+        task.error = {"kind": given_up, "error": f"job {number} is gone", "parts": {"job_id": str(number)}}
+    else:
+        task.outcome = {"ok": not error, "error": error, "status": status}
+    return task
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ([past(n, error=f"ValueError: tile {n}") for n in range(2)], ValueError("tile 5")),
+        ([past(n, status=3) for n in range(2)], (3, "", "")),
+        ([past(n, given_up="JobLostError") for n in range(2)], pools.JobLostError("job 7 is gone")),
+    ],
+)
+def test_tasks_that_an_earlier_process_saw_end_are_among_the_first(before: list[PastTask], after: Any) -> None:
+    for well in (False, True):
+        failures = Failures("p", 3, None)
+        failures.restore([*before, *([past(9)] if well else [])])
+        assert ends(failures, after) == [not well]
+    failures = Failures("p", 0, 3)
+    failures.restore([*before, past(9)])
+    assert ends(failures, after) == [True]

@@ -16,6 +16,7 @@ from types import ModuleType
 
 import pytest
 
+import nornir_pools as pools
 from nornir_pools.cluster import freezing
 from nornir_pools.cluster.freezing import Freezer, with_todays_code
 from nornir_pools.cluster.frozen import FrozenCode, FrozenLoader, stored_modules
@@ -242,3 +243,14 @@ def test_above_a_bound_only_what_was_imported_is_stored_or_nothing_and_that_is_s
         monkeypatch.setattr(freezing, "_MOST_BYTES", 5)
     assert stored(store, Freezer(store, "run")) == expected
     assert ("frozen_code=False" in caplog.text) == (not most)
+
+
+def test_what_could_not_be_stored_is_stored_with_the_next_task(store: SharedStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    write("single.py")
+    imported("single")
+    freezer = Freezer(store, "run")
+    with monkeypatch.context() as patch:
+        patch.setattr(Spool, "write", lambda *args: (_ for _ in ()).throw(pools.SpoolError("no room")))
+        with pytest.raises(pools.SpoolError):
+            freezer.into(b"{}")
+    assert "single" in stored(store, freezer)

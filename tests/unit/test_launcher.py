@@ -123,3 +123,16 @@ def test_a_controller_that_is_busy_is_not_asked_again_at_once(sent: Sent, preten
     with pytest.raises(slurm.SlurmError, match="Socket"):
         sent(avoid=AVOID)
     assert not pretend_slurm.jobs()
+
+
+def test_local_jobs_may_come_up_while_it_is_asked_how_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def is_alive(pid: int, born: str) -> bool:
+        local.note_up(f"L{len(local._processes)}", pid, born)
+        return True
+
+    (tmp_path / "jobs").mkdir()
+    local = launcher.LocalLauncher(tmp_path, os.environ)
+    local.note_up("L0", os.getpid(), "")
+    monkeypatch.setattr(launcher, "is_alive", is_alive)
+    assert local.states() == {"L0": "RUNNING"}
+    local.close()

@@ -34,15 +34,16 @@ def test_a_mapping_is_for_the_causes_it_names() -> None:
     assert [tries(cause, retries=retries) for cause in ("worker_died", "timeout", "preempted")] == [5, 1, 10]
 
 
-def test_out_of_memory_is_tried_again_with_more_up_to_the_limit() -> None:
-    options: Options | None = Options.of({"mem_gb": 10, "cpus_per_task": 2, "retries": {"oom": "mem_gb*2<=64"}})
+@pytest.mark.parametrize("rule", ["mem_gb*2<=64", " mem_gb * 2 <= 64"])
+def test_out_of_memory_is_tried_again_with_more_up_to_the_limit(rule: str) -> None:
+    options: Options | None = Options.of({"mem_gb": 10, "cpus_per_task": 2, "retries": {"oom": rule}})
     sizes = []
     while options is not None:
         sizes.append(options.job["mem_gb"])
         assert options.job["cpus_per_task"] == 2
         options = next_options(options, "oom", len(sizes) - 1)
     assert sizes == [10, 20, 40]
-    assert next_options(Options.of({"retries": {"oom": "mem_gb*2<=64"}}), "oom", 0) is None  # nothing was asked for
+    assert next_options(Options.of({"retries": {"oom": rule}}), "oom", 0) is None  # nothing was asked for
 
 
 @pytest.mark.parametrize("retries", [-1, 1.5, True, {"out of memory": 1}, {"oom": "mem_gb+2"}, {"oom": -1}, "many"])

@@ -17,12 +17,13 @@ import pytest
 import nornir_pools as pools
 from nornir_pools import message
 from nornir_pools import outcome as outcomes
-from nornir_pools.cluster import audit, jobs, packs, slurm, supply, watcher
+from nornir_pools.cluster import audit, jobs, packs, slurm, submissions, supply, watcher
 from nornir_pools.cluster import journal as journals
 from nornir_pools.cluster import lag as lags
 from nornir_pools.cluster.budget import Budget
 from nornir_pools.cluster.failures import Failures
 from nornir_pools.cluster.folder import write_all
+from nornir_pools.cluster.history import History, PastJob, PastTask, Sending
 from nornir_pools.cluster.lease import Lease
 from nornir_pools.cluster.spool import Spool, task_name
 from nornir_pools.cluster.watcher import Watcher
@@ -527,7 +528,7 @@ def test_the_lag_is_measured_and_makes_the_grace_longer(run: Make) -> None:
         here.claim(job, number)
     here.deliver(first, 1, "value")
     until(lambda: bool(here.done), "the outcome does not come")
-    lag = here.watcher._lag
+    lag = here.watcher._inbox._lag
     assert 0.2 < lag.longest <= 1.1
     here.scheduler.end(second, state="FAILED")
     begun = time.monotonic()
@@ -577,10 +578,14 @@ def test_folders_of_workers_that_have_ended_are_removed_with_claims_that_are_ove
         here.claim(job, number)
     here.deliver(first, 1, "value")
     here.there.write(f"claimed/{first}-r0/{task_name(1)}", [b"left behind"], who="w")
+    left, kept = (here.there.draft("inbox", [b"outcome"], f"{job}-r0") for job in (first, second))
     here.say(first, "left", reason="idle")
     here.scheduler.end(first, state="COMPLETED")
     until(lambda: here.there.names("claimed") == [f"{second}-r0"], "the folder stays")
     assert here.there.claims(f"{second}-r0") == [task_name(2)]
+    drafts = here.there.names("inbox", drafts=True)
+    assert os.path.basename(left) not in drafts
+    assert os.path.basename(kept) in drafts
     here.deliver(second, 2, "value")
     assert here.values() == ["value", "value"]
 
@@ -726,3 +731,193 @@ def test_no_more_jobs_are_sent_than_the_rest_of_the_budget_can_pay_for(run: Make
     until(lambda: len(here.scheduler.sent) >= 3, "no more jobs are sent")
     polls(here, 20)
     assert len(here.scheduler.sent) == 3
+
+
+# --- what is damaged, or meant for somebody else
+
+
+def test_a_damaged_word_and_one_of_a_group_that_there_is_not_end_nothing(
+    run: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(watcher, "PATIENCE", 0.1)
+    here = run(1)
+    here.add()
+    job = here.job()
+    here.there.write("inbox/+lost-r0.1.up", [b""], "w")
+    here.say("9", "up", group=3)
+    until(lambda: not here.there.inbox(), "they are not taken")
+    polls(here, 5)
+    here.work(job, 1)
+    assert here.values() == [1]
+    assert "+lost-r0.1.up, is damaged, and passed over" in caplog.text
+    assert "the worker of job 9 on n1 is there for group 3 of the run run0, which has groups up to 0" in caplog.text
+
+
+def test_outcomes_are_complete_though_it_cannot_be_written_down_that_the_pool_stops_over_one(
+    run: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = run(1)
+    here.add(4)
+    job = here.job()
+    ledger = here.watcher.ledger
+    complete, faults = ledger.complete, iter([True])
+
+    def fail_once(task: Task, outcome: outcomes.Outcome) -> None:
+        complete(task, outcome)
+        if next(faults, False):
+            raise pools.SpoolError("no room", errno=errno.ENOSPC)
+
+    monkeypatch.setattr(ledger, "complete", fail_once)
+    stale = StaleListings(here.spool, 1000)
+    here.spool.names("inbox")
+    for number in range(1, 5):
+        here.claim(job, number)
+        here.deliver(job, number, number)
+    stale.seconds = 0  # all of them are shown at once
+    assert here.values() == [1, 2, 3, 4]
+    assert next(faults, None) is None
+
+
+def test_a_fault_at_the_end_leaves_nobody_waiting(run: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = run(1)
+    monkeypatch.setattr(here.watcher.supply, "end", lambda *args, **how: raise_(ValueError("strange")))
+    here.watcher.close(wait=True)
+    here.watcher.supply._talker.close()
+    assert here.spool.fd < 0  # it has come to its last line
+
+
+def test_a_strange_fault_over_the_end_of_a_job_is_an_error_and_no_hang(run: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watcher, "PATIENCE", 0.1)
+    here = run(1)
+    here.add()
+    job = here.job()
+    here.up(job)
+    here.claim(job, 1)
+    monkeypatch.setattr(here.watcher.supply.endings, "see_to", lambda *how: raise_(TypeError("strange")))
+    here.scheduler.end(job, state="FAILED", exit_code="0:9")
+    (error,) = here.values()
+    assert isinstance(error, pools.SpoolError)
+    assert "cannot go on: strange" in str(error)
+
+
+def test_a_run_is_let_go_though_what_was_being_sent_cannot_be_written_down(run: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = run(1)
+    monkeypatch.setattr(here.watcher.supply, "hear", lambda: raise_(OSError(errno.ESTALE, "Stale file handle")))
+    here.watcher.detach()
+    assert here.spool.fd < 0
+
+
+def test_jobs_are_cancelled_whatever_becomes_of_those_in_doubt(run: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = run(1)
+    here.add()
+    job = here.job()
+    here.up(job)
+    here.claim(job, 1)
+    until(lambda: here.watcher.supply.busy_workers == 1, "it is not up")
+    monkeypatch.setattr(here.scheduler, "cancel_doubtful", lambda: raise_(slurm.SlurmError("no job of that name")))
+    here.watcher.ledger.finish_all(pools.PoolError("over"))
+    here.watcher.close(wait=True)
+    assert here.scheduler.known[job] == "CANCELLED"
+
+
+# --- how many jobs are sent, and told to go
+
+
+def sizes_of_submissions(here: Run) -> list[int]:
+    """How many jobs are sent at once, from now on."""
+    sizes: list[int] = []
+    start = here.scheduler.start
+
+    def noted(options: Options, group: int, count: int, name: str, avoid: Collection[str] = ()) -> list[str]:
+        sizes.append(count)
+        return start(options, group, count, name, avoid)
+
+    here.scheduler.start = noted  # type: ignore[method-assign]
+    return sizes
+
+
+def test_more_jobs_are_asked_for_again_once_a_limit_lets_some_through(run: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(submissions, "BETWEEN", 0.01)
+    here = run(limit=8)
+    here.watcher.ledger.group_for(Options.of({})).smaller = 1  # as refusals have left it
+    sizes = sizes_of_submissions(here)
+    here.add(7)
+    until(lambda: sum(sizes) == 7, "jobs are missing")
+    assert sizes == [1, 2, 4]
+
+
+def test_a_fault_before_jobs_are_sent_only_delays_them(run: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = run(1)
+    avoid, faults = here.watcher.supply.endings.avoid, iter(range(2))
+
+    def fail(group: jobs.Group) -> frozenset[str]:
+        if next(faults, None) is not None:
+            raise pools.SpoolError("no room", errno=errno.ENOSPC)
+        return avoid(group)
+
+    monkeypatch.setattr(here.watcher.supply.endings, "avoid", fail)
+    here.add()
+    here.work(here.job(), 1)
+    assert here.values() == [1]
+    assert next(faults, None) is None
+
+
+def test_what_was_sent_in_doubt_is_asked_about_again_by_who_takes_the_run_over_next(
+    run: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = run(limit=4)
+    group = here.watcher.ledger.group_for(Options.of({}))
+    monkeypatch.setattr(here.scheduler, "find", lambda name: raise_(slurm.SlurmError("squeue timed out after 60 s")))
+    past = History(sendings={name: Sending(name, 0, 2) for name in ("run0-1", "run0-2")})
+    here.watcher.supply._submissions.restore(past, [group])
+    here.add()
+    here.work(here.job(), 1)
+    assert here.values() == [1]
+    assert group.launching == 0
+    assert {entry["name"] for entry in here.journal("jobs")} == {"run0-3"}
+
+
+def test_no_worker_is_sent_away_that_may_have_taken_a_task_since_it_was_idle(run: Make) -> None:
+    here = run(limit=1)
+    here.add()
+    job = here.job()
+    here.up(job)
+    here.claim(job, 1)
+    here.deliver(job, 1, 1)
+    until(lambda: len(here.done) == 1, "it is not done")
+    here.say(job, "idle")
+    until(lambda: here.watcher.supply.jobs[job].idle, "it is not idle")
+    here.add()
+    here.claim(job, 2)
+    here.add(cpus_per_task=2)  # a group of its own, which needs another job
+    polls(here, 10)
+    assert here.scheduler.sent == [job]
+    here.deliver(job, 2, 2)
+    until(lambda: len(here.done) == 2, "it is not done")
+    here.say(job, "idle")
+    until(lambda: len(here.scheduler.sent) == 2, "no room is made")
+    assert f"quit.{job}-r0" in here.there.names("todo/0")
+    here.say(job, "left", reason="idle")
+    here.scheduler.end(job, state="COMPLETED")
+    until(lambda: f"quit.{job}-r0" not in here.there.names("todo/0"), "what it was told stays for ever")
+
+
+def test_it_is_said_once_that_no_node_may_have_what_jobs_ask_for(run: Make, caplog: pytest.LogCaptureFixture) -> None:
+    here = run(2)
+    here.add(2, cpus_per_task=64)
+    here.job(2)
+    rounds = count_calls(here.scheduler.states)
+    here.scheduler.states = rounds  # type: ignore[method-assign]
+    here.scheduler.known.update(dict.fromkeys(here.scheduler.sent, "PENDING PartitionConfig"))
+    seen = rounds.calls
+    until(lambda: rounds.calls > seen + 2, "states are not asked for")
+    assert caplog.text.count("jobs with cpus_per_task=64 wait (PartitionConfig)") == 1
+    assert not here.done
+
+
+def test_a_job_of_a_run_that_is_taken_over_has_done_what_it_had_done(run: Make) -> None:
+    here = run()
+    done = {number: PastTask(number, "t", 0, outcome={"ok": True, "job": "5_0"}) for number in (1, 2)}
+    known = PastJob("5_0", 0, since=time.time(), workers=["5_0-r0"], word="up")
+    here.watcher.supply.restore(History(groups={0: Options().plain()}, tasks=done, jobs={"5_0": known}))
+    assert here.watcher.supply.jobs["5_0"].finished == 2  # so its time limit is not the fault of the task that it has now
