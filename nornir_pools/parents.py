@@ -179,16 +179,9 @@ def _parent_failed(task: Task, parent: futures.Future[Any], error: BaseException
     else:
         what += f"its parent, task {name!r}, has failed"
         root, cause = name, error
-    result = ParentFailedError(f"{what}: {_text(cause)}", task=task.name, parent=name, root=root)
+    result = ParentFailedError(f"{what}: {outcomes.error_text(cause)}", task=task.name, parent=name, root=root)
     result.__cause__ = cause
     return result
-
-
-def _text(error: BaseException) -> str:
-    try:
-        return f"{type(error).__qualname__}: {error}".rstrip(": ")
-    except Exception:  # its text cannot be shown
-        return type(error).__qualname__
 
 
 class _Turns(threading.local):

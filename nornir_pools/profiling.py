@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .here import PROFILES, here
+from .here import PROFILES, here, is_child
 
 if TYPE_CHECKING:
     import cProfile
@@ -34,7 +34,8 @@ def prepare() -> None:
     """A pool is being made: from now on workers write profiles, if NORNIR_PROFILE asks for it. Raises OSError."""
     global _mine, _mine_pid
     wanted = os.environ.get("NORNIR_PROFILE")
-    if not wanted or here.job or (PROFILES in os.environ and _mine_pid == os.getpid()) or _is_worker():
+    # (A worker that makes pools: the script above it merges the profiles of its workers as well.)
+    if not wanted or here.job or (PROFILES in os.environ and _mine_pid == os.getpid()) or is_child():
         return
     import platform
 
@@ -42,12 +43,6 @@ def prepare() -> None:
     _mine = Path(wanted).absolute() / f"{_script()}-{platform.node()}-{_mine_pid}"
     _mine.mkdir(parents=True, exist_ok=True)
     os.environ[PROFILES] = str(_mine)
-
-
-def _is_worker() -> bool:
-    """Whether this process runs tasks for another, which merges the profiles of workers of workers as well."""
-    process = sys.modules.get("multiprocessing.process")
-    return process is not None and process.parent_process() is not None
 
 
 def _script() -> str:

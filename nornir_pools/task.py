@@ -148,7 +148,7 @@ class Task(futures.Future[Any], TaskMembers):
         """How newer versions of asyncio ask for all of it at once."""
         if self._state == "FINISHED":
             self.exception()
-        return super()._get_snapshot()  # type: ignore[misc]
+        return super()._get_snapshot()  # type: ignore[misc]  # only newer versions have it
 
     def _wait_until_done(self, timeout: float | None) -> None:
         left = self._pool._assist(self, timeout)

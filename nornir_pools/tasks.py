@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from .errors import TasksFailedError
+from .outcome import error_text
 from .task import Task
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class Unasked:
 
     def note(self, task_id: int, name: str, error: BaseException) -> None:
         """A task has failed."""
-        self._failures[task_id] = (name, _summary(error))
+        self._failures[task_id] = (name, error_text(error).splitlines()[0])
         self._count()
 
     def note_status(self, task_id: int, name: str, status: int) -> None:
@@ -111,14 +112,6 @@ def _by_cause(failures: Iterable[tuple[str, str]]) -> str:
         same = "" if len({cause for _, cause in alike}) == 1 else "and alike; "
         lines.append(f"{len(alike)} × {alike[0][1]} ({same}tasks {_few([name for name, _ in alike])})")
     return "\n  ".join([*lines[:10], *([f"and {len(lines) - 10} other causes"] if len(lines) > 10 else [])])
-
-
-def _summary(error: BaseException) -> str:
-    try:
-        lines = str(error).splitlines()
-    except Exception:
-        lines = []
-    return f"{type(error).__qualname__}: {lines[0]}" if lines else type(error).__qualname__
 
 
 def _few(names: list[str]) -> str:

@@ -49,7 +49,7 @@ def _be_in_background(work: Callable[[Callable[[Path], None]], int], told: int) 
     for number, target in ((0, null), (1, told), (2, told)):
         os.dup2(number if target is None else target, number)
     os.close(told)
-    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # a program's own stdout
 
     def started(output: Path) -> None:
         sys.stdout.write(_STARTED.decode())
