@@ -82,7 +82,7 @@ def cancel(
     if not wanted and not view.jobs:
         say(f"All tasks of run {view.info.name} are over: there is nothing to cancel.")
         return
-    numbers = [one.number for one in wanted]
+    numbers = {one.number for one in wanted}
     if not pools.cancel(view.info.path, numbers if task else None):
         say(f"{len(numbers)} tasks of run {view.info.name} were cancelled; no process holds it.")
         return
@@ -94,7 +94,7 @@ def cancel(
                 LOST,
             )
         clock.sleep(0.1)
-    states = [pools.look(view.info.path).task(number).state for number in numbers]
+    states = [one.state for one in pools.look(view.info.path).tasks if one.number in numbers]
     say(f"{states.count('cancelled')} tasks of run {view.info.name} were cancelled by {view.info.holder}.")
 
 
