@@ -114,7 +114,9 @@ def test_elapsed_time_stands_still_when_the_task_is_over() -> None:
     assert (task.task_end_time, task.elapsed_time) == (end, elapsed)
 
 
-@pytest.mark.parametrize(("seconds", "text"), [(0, "00:00.00"), (59.996, "01:00.00"), (61.5, "01:01.50"), (3723.25, "1:02:03.25")])
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "00:00.00"), (59.996, "01:00.00"), (61.5, "01:01.50"), (3723.25, "1:02:03.25")]
+)
 def test_elapsed_time_is_told(seconds: float, text: str) -> None:
     task = pools.GetSerialPool("s").add_task("t", functions.add, 1)
     task.task_end_time = task.task_start_time + seconds
