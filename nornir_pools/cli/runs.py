@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["add_to", "finish", "interrupted"]
 
 _LIST = "tasks.txt"  # the copy of the task list in the run's folder
-_REST = "rest.txt"  # the commands that were not added to it any more, in its folder as well
+_REST = "rest.txt"  # the commands that a pool that has stopped did not take any more, in its folder as well
 _SHOWN = 20  # failed commands that are listed at the end
 
 
@@ -106,7 +106,7 @@ def _work(
     tasks: list[pools.Task] = []
     with Progress(len(lines)) as progress:
         try:
-            with contextlib.suppress(pools.BudgetSpentError):
+            with contextlib.suppress(pools.BudgetSpentError, pools.TasksFailedError):  # the log has said so
                 for line in lines:
                     task = pool.add_process(f"line {line.number}", line.command, stdout=1, stderr=2)  # into the job's log
                     task.add_done_callback(progress.note)
@@ -126,7 +126,7 @@ def _work(
 
 
 def _keep_rest(pool: ClusterPool, lines: Sequence[Line]) -> None:
-    """The budget was spent before these lines were added: make a list of them, to be run some time."""
+    """The pool has stopped before these lines were added: make a list of them, to be run some time."""
     assert pool.folder is not None
     rest = pool.folder / _REST
     _write(rest, "".join(f"{line.command}\n" for line in lines).encode())

@@ -182,6 +182,13 @@ def test_a_budget_ends_a_run_and_the_rest_can_be_run_later(cli: Cli) -> None:
     assert len(Path("done").read_text().splitlines()) == succeeded + int(rest[1])
 
 
+def test_too_many_failures_end_a_run_and_the_rest_can_be_run_later(here: Cli) -> None:
+    Path("list.txt").write_text("false\n" + "true\n" * 99)
+    told = here("run", "list.txt", "-n", "1", status=1, NORNIR_POOLS_MAX_FAILURES="1")
+    assert "has stopped, since 1 of its tasks have failed" in told
+    assert re.search(r"the last \d+ commands were not begun either: nornir-pools run \S+rest\.txt", told)
+
+
 def test_a_dry_run_names_the_budget(here: Cli) -> None:
     Path("list.txt").write_text("true\n")
     told = here("run", "list.txt", "--budget", "2.5", "--dry-run")
