@@ -53,6 +53,7 @@ def call_profiled(func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any
     """In a worker: call the function, and add to this process's profile what that takes."""
     import cProfile
 
+    folder = Path(os.environ[PROFILES])  # of now: a task may do anything to its environment
     # One for each task: of functions that came by value, as those of the main script do, each task has its own, and in a
     # profile one of them would take the place of the others.
     profile = cProfile.Profile()
@@ -65,10 +66,10 @@ def call_profiled(func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any
     finally:
         profile.disable()
         with contextlib.suppress(OSError):  # a profile is not worth a task
-            _add(profile)
+            _add(profile, folder)
 
 
-def _add(profile: cProfile.Profile) -> None:
+def _add(profile: cProfile.Profile, folder: Path) -> None:
     global _total
     import platform
     import pstats
@@ -78,7 +79,7 @@ def _add(profile: cProfile.Profile) -> None:
         _total = os.getpid(), stats
     else:
         _total[1].add(stats)
-    path = Path(os.environ[PROFILES]) / f"{platform.node()}-{os.getpid()}.pstats"
+    path = folder / f"{platform.node()}-{os.getpid()}.pstats"
     draft = path.with_suffix(".draft")
     _total[1].dump_stats(draft)
     draft.replace(path)
