@@ -104,8 +104,9 @@ def debug(run: Run, task: TaskWord) -> None:
 
     Where it fails, pdb shows its variables. A task whose call is not in the run's folder any more cannot be run.
     """
-    one = pools.look(run).task(task)
-    call = pools.recorded_call(run, one.number)
+    view = pools.look(run)
+    one = view.task(task)
+    call = pools.recorded_call(view.info.path, one.number)  # ("last" may be another run by now)
     complain(f"task {one.number} ({one.name}) runs here now, in its own folder and environment, with the code it ran with")
     try:
         value = call()

@@ -123,6 +123,20 @@ def test_to_cancel_many_tasks_is_to_look_a_few_times(
     assert capsys.readouterr().out.startswith("50 tasks of run made-")
 
 
+def test_the_call_that_is_debugged_is_of_the_run_that_was_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    view = made_view([TaskView(1, "t", "failed")])
+    runs: list[Any] = []
+
+    def recorded_call(run: Any, task: int) -> Callable[[], None]:
+        runs.append(run)
+        return lambda: None
+
+    monkeypatch.setattr(pools, "look", lambda run: view)
+    monkeypatch.setattr(pools, "recorded_call", recorded_call)
+    acting.debug("last", "1")
+    assert runs == [view.info.path]
+
+
 def test_a_text_or_a_number_is_one_task(monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[Any] = []
 
