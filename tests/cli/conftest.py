@@ -17,7 +17,7 @@ import pytest
 
 import nornir_pools as pools
 from nornir_pools.cluster.places import RunInfo
-from nornir_pools.cluster.views import JobView, RunView, TaskView
+from nornir_pools.cluster.views import RunView, TaskView
 
 from ..conftest import until
 
@@ -96,10 +96,10 @@ pool.wait_completion()
             process.communicate()
 
 
-def made_view(tasks: Sequence[TaskView], state: str = "closed", jobs: Sequence[JobView] = ()) -> RunView:
+def made_view(tasks: Sequence[TaskView], state: str = "closed") -> RunView:
     """A run that nobody has run."""
     info = RunInfo("made-20260101-000000-abcdef", "made", Path("/scratch/made"), 1000.0, state, "")
-    return RunView(info, tuple(tasks), tuple(jobs), "slurm", "login")
+    return RunView(info, tuple(tasks), (), "slurm", "login")
 
 
 def _executors(*names: str) -> list[Any]:
