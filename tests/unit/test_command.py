@@ -142,11 +142,17 @@ def test_end_commands_kills_one_that_is_just_being_started(monkeypatch: pytest.M
 def test_a_pool_that_is_interrupted_ends_its_own_commands_only() -> None:
     waits = "until [ -e go ]; do sleep 0.01; done"
     other = pools.GetProcessPool("other", 1).add_process("c", f"touch other; {waits}")
-    with pytest.raises(KeyboardInterrupt), pools.GetProcessPool("mine", 1) as pool:
-        mine = pool.add_process("c", f"touch mine; {waits}")
-        until(lambda: Path("other").exists() and Path("mine").exists(), "no start")
-        raise KeyboardInterrupt
-    assert mine.returncode == -signal.SIGKILL
+    mine: list[pools.CommandTask] = []
+
+    def interrupted() -> None:
+        with pools.GetProcessPool("mine", 1) as pool:
+            mine.append(pool.add_process("c", f"touch mine; {waits}"))
+            until(lambda: Path("other").exists() and Path("mine").exists(), "no start")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert mine[0].returncode == -signal.SIGKILL
     Path("go").touch()
     assert other.returncode == 0
 
