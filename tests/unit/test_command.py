@@ -167,7 +167,7 @@ def test_a_pool_that_was_shut_down_before_it_is_interrupted_ends_its_commands_to
 
 
 def test_a_command_for_whose_output_no_descriptor_is_left_keeps_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = []
+    made: list[int] = []
 
     def one() -> int:
         if made:
