@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -221,6 +221,9 @@ def test_asking_while_failures_are_told_harms_nothing() -> None:
             count = super().__len__()
             self.clear()
             return count
+
+        def __iter__(self) -> Iterator[int]:
+            return iter([*self.keys()])
 
     unasked = Unasked()
     unasked._failures = Asked({1: ("a", "b")})
