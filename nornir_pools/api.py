@@ -58,7 +58,11 @@ dictKnownPools = registry.known  # noqa: N816 - upstream's name, which callers t
 
 
 def GetThreadPool(Poolname: str | None = None, num_threads: int | None = None) -> ThreadPool:
-    """The pool of threads of that name (None: the global one), made with `num_threads` threads if it does not exist."""
+    """The pool of threads of that name (None: the global one), made with `num_threads` threads if it does not exist.
+
+    `num_threads` is None for as many as this process may use CPUs, and of no account for a pool that exists. This and the
+    other getters raise PoolKindError if the name belongs to a pool of another kind, OptionError for a number below 1.
+    """
     from .local.threads import ThreadPool
 
     return registry.get(name := Poolname or "Global local thread pool", ThreadPool, lambda: ThreadPool(name, num_threads))
@@ -93,7 +97,7 @@ def GetLocalMachinePool(
 
 
 def GetSerialPool(Poolname: str | None, num_threads: int | None = None) -> SerialPool:
-    """The pool of that name that runs each task at once, in the caller."""
+    """The pool of that name that runs each task at once, in the caller. Raises ValueError if it is None."""
     from .local.serial import SerialPool
 
     if Poolname is None:
@@ -105,7 +109,8 @@ def GetClusterPool(Poolname: str | None = None, num_threads: int | None = None, 
     """The cluster pool of that name: its tasks are SLURM jobs, or processes of this machine where there is no SLURM.
 
     `num_threads` is the most jobs at once; `options` are those of `nornir_pools.options.Options` and submitit's names
-    for job options (`timeout_min`, `mem_gb`, `slurm_partition` …). Raises OptionError for what is wrong with them.
+    for job options (`timeout_min`, `mem_gb`, `slurm_partition` …). Raises OptionError for what is wrong with them, and
+    PoolKindError if the pool exists and was made with others.
     """
     from .cluster.pool import ClusterPool
 
@@ -163,12 +168,12 @@ def IsParallelPythonAvailable() -> bool:
 
 
 def ApplyOSThreadLimit(num_threads: int | None) -> int | None:
-    """`num_threads`, or MAX_PYTHON_THREADS if that is smaller; None stays None."""
+    """`num_threads`, or MAX_PYTHON_THREADS if that is smaller; None stays None. Raises OptionError if that is no number."""
     return settings.limit_threads(num_threads)
 
 
 def WaitOnAllPools() -> None:
-    """Block until the tasks of all pools are done."""
+    """Block until the tasks of all pools are done. Raises no error of a task; PoolError if a task of such a pool calls it."""
     registry.diagnose("WaitOnAllPools")
     registry.wait_for(registry.pools_of())
 

@@ -178,6 +178,7 @@ class PoolBase(Holding, Appearance, PoolMembers):
     def _finish(self, task: Task, outcome: Outcome | None) -> None:
         """Complete the task's Future (None: it was cancelled). Called once, by the owner of the task."""
         self._finishing[task.task_id] = task
+        self._tasks.remember(task)
         self._unfinished.pop(task.task_id, None)
         if self._held:
             self._forget_parents(task)
@@ -192,12 +193,14 @@ class PoolBase(Holding, Appearance, PoolMembers):
             task._complete(outcome)
         finally:
             here.pools, here.callbacks = pools, callbacks
-            self._tasks.remember(task)
             del self._finishing[task.task_id]
             self._tell()
 
     def _was_asked(self, task: Task) -> None:
-        self._unasked.forget(task.task_id)
+        """Its failure is known to the caller; and so is that of the parents that it tells of."""
+        pool, task_id, blamed = self, task.task_id, task._blamed
+        while pool._unasked.forget(task_id) and blamed is not None:
+            pool, task_id, blamed = blamed
 
     def _tell(self) -> None:
         """Wake whoever waits for the pool to change. (_told_below is raised before the waiter looks: nothing is missed.)"""

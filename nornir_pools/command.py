@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from .errors import CommandError, CommandStartError
@@ -59,9 +59,9 @@ _ACCEPTED = frozenset(
 
 _running: dict[int, tuple[subprocess.Popen[bytes], int]] = {}  # commands that run now in this process, by their process
 # group: each with the thread that waits for it
-_running_lock = threading.RLock()  # guards _running against a command that starts while all are being ended; a signal's
-# handler may end them, and come while this thread has it
-_ended = 0  # how often all commands were ended; guarded by _running_lock
+_running_lock = threading.RLock()  # guards _running and _endings, against a command that starts while others are being ended;
+# a signal's handler may end them, and come while this thread has it
+_endings: list[Collection[int | None] | None] = []  # each time commands were ended: of which threads (None: of all)
 _peak = 0  # bytes: see `take_peak`
 
 
@@ -150,13 +150,16 @@ def end_command(thread: int, runs: Callable[[], bool]) -> bool:
     return bool(commands)
 
 
-def end_commands() -> None:
-    """Kill the process groups of all commands that run in this process now, or are just being started."""
-    global _ended
+def end_commands(threads: Collection[int | None] | None = None) -> None:
+    """Kill the process groups of all commands that run in this process now, or are just being started.
+
+    `threads`: only of those that these threads wait for.
+    """
     with _running_lock:
-        _ended += 1
-        for process, _ in _running.values():
-            _kill(process)
+        _endings.append(threads)
+        for process, waiting in _running.values():
+            if threads is None or waiting in threads:
+                _kill(process)
 
 
 def take_peak() -> int:
@@ -198,7 +201,7 @@ def _start(command: Any, **options: Any) -> subprocess.Popen[bytes]:
     # A command that asks at the terminal must fail: in a group that is not the terminal's it would be stopped for ever, in a
     # session of its own there is no terminal. But to the system's scheduler (autogroup) each session is a group to be set up
     # and shared with, which is much of what a short command costs; so there is one only where there is a terminal.
-    ended = _ended
+    ended, me = len(_endings), threading.get_ident()
     if os.name != "posix":  # pragma: no cover - Windows has no process groups of this kind
         process = subprocess.Popen(command, **options)
     elif sys.version_info < (3, 11) or _has_terminal():
@@ -206,8 +209,8 @@ def _start(command: Any, **options: Any) -> subprocess.Popen[bytes]:
     else:
         process = _Process(command, process_group=0, **options)
     with _running_lock:
-        _running[process.pid] = process, threading.get_ident()
-        if _ended != ended:  # all commands were ended while this one was being started
+        _running[process.pid] = process, me
+        if any(threads is None or me in threads for threads in _endings[ended:]):  # while this one was being started
             _kill(process)
     return process
 

@@ -75,9 +75,9 @@ class PoolError(Exception):
 
     def __init__(self, message: str = "", **parts: Any) -> None:
         super().__init__(message)
-        self.__dict__.update(parts)
+        self.__dict__.update(parts)  # which goes into the pickle
         for name, value in parts.items():
-            setattr(self, name, value)
+            setattr(self, name, value)  # (an OSError has its errno elsewhere)
 
     def __str__(self) -> str:
         return str(self.args[0]) if self.args else ""

@@ -47,7 +47,7 @@ def write_settings(findings: Iterable[Finding]) -> WrittenSettings:
     """Write a ``nornir_pools.toml`` into the working folder, with the options that follow from an examination.
 
     Options of a file that is there already stay, unless the examination found others, and that file is kept under another
-    name. Raises OptionError if a finding is a problem, OSError if nothing can be written.
+    name. Returns what it says now. Raises OptionError if a finding is a problem, OSError if nothing can be written.
     """
     findings = list(findings)
     if wrong := [finding for finding in findings if finding.verdict == PROBLEM]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .base import PoolBase
 
-__all__ = ["MANAGER_ADDRESS", "MANAGER_KEY", "PROFILES", "end_at_once", "end_pools", "end_programs", "here"]
+__all__ = ["MANAGER_ADDRESS", "MANAGER_KEY", "PROFILES", "end_at_once", "end_pools", "end_programs", "here", "is_child"]
 
 PROFILES = "NORNIR_PROFILE_PARTS"
 """The environment variable that names the folder where a worker leaves its profile."""
@@ -30,6 +30,12 @@ class _Here(threading.local):
 
 
 here = _Here()
+
+
+def is_child() -> bool:
+    """Whether multiprocessing has started this process: then it runs tasks for another."""
+    process = sys.modules.get("multiprocessing.process")
+    return process is not None and process.parent_process() is not None
 
 
 def end_pools() -> None:

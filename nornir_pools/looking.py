@@ -39,8 +39,8 @@ def clean(run: str | os.PathLike[str], *, keep_failed: bool = False, dry_run: bo
     return clear_run(run, keep_failed=keep_failed, dry_run=dry_run)
 
 
-def cancel(run: str | os.PathLike[str], tasks: Iterable[str | int] | None = None) -> bool:
-    """Cancel tasks of a run, by number or name (None: all that are not over), and end the jobs that run them.
+def cancel(run: str | os.PathLike[str], tasks: Iterable[str | int] | str | int | None = None) -> bool:
+    """Cancel a task of a run, or several, by number or name (None: all that are not over), and end the jobs that run them.
 
     Where a process holds the run, which may be on another machine, it is asked to, and does so within a second or two:
     True is returned. Else it has been done when this returns, and False is returned. Raises RunNotFoundError if there is
@@ -48,13 +48,17 @@ def cancel(run: str | os.PathLike[str], tasks: Iterable[str | int] | None = None
     """
     from .cluster.cancelling import cancel_run
 
-    return cancel_run(run, tasks)[1]
+    return cancel_run(run, _several(tasks))[1]
 
 
 def retry(
-    run: str | os.PathLike[str], tasks: Sequence[str | int] | None = None, *, new_code: bool = False, **options: Any
+    run: str | os.PathLike[str],
+    tasks: Iterable[str | int] | str | int | None = None,
+    *,
+    new_code: bool = False,
+    **options: Any,
 ) -> ClusterPool:
-    """Run the failed tasks of a run again (or those of them with these numbers or names), as a new run.
+    """Run the failed tasks of a run again (or the one, or those, with these numbers or names), as a new run.
 
     Returns its pool, with these tasks: the recorded calls, with the options they had, but for job options given here, such
     as ``mem_gb=8``. They run the code they were added with; with `new_code` your own modules as they are now (functions of
@@ -67,7 +71,7 @@ def retry(
     from .cluster.pool import ClusterPool
     from .errors import RunNotFoundError
 
-    path, chosen = tasks_to_retry(run, tasks)
+    path, chosen = tasks_to_retry(run, _several(tasks))
     if not chosen:
         raise RunNotFoundError(f"no task of run {path.name} has failed")
     made: list[ClusterPool] = []
@@ -82,6 +86,13 @@ def retry(
         raise PoolKindError(f"a pool {name!r} is open in this process: shut it down before retrying tasks of {path.name}")
     run_again(pool, path, chosen, options, new_code=new_code)
     return pool
+
+
+def _several(tasks: Iterable[str | int] | str | int | None) -> Sequence[str | int] | None:
+    """One task is several as well. (A text, too, can be gone through: letter by letter.)"""
+    if tasks is None:
+        return None
+    return [tasks] if isinstance(tasks, (str, int)) else [*tasks]
 
 
 def recorded_call(run: str | os.PathLike[str], task: str | int) -> Callable[[], Any]:

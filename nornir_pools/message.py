@@ -22,9 +22,9 @@ Buffer: TypeAlias = "bytes | bytearray | memoryview"
 Share: TypeAlias = Callable[[memoryview], "str | None"]
 """Stores a large read-only buffer once for many messages and returns its name, or None to have it in the message."""
 
-__all__ = ["Buffer", "Share", "dump", "load", "pack", "read_header", "size_of", "unpack", "with_header"]
+__all__ = ["ALIGNMENT", "Buffer", "Share", "dump", "load", "pack", "read_header", "size_of", "unpack", "with_header"]
 
-_ALIGNMENT = 64  # bytes: what numpy likes arrays to start at
+ALIGNMENT = 64  # bytes: what numpy likes arrays to start at
 _OUT_OF_BAND = 1 << 16  # bytes: smaller buffers are cheaper inside the pickle
 _PLAIN = frozenset({int, float, complex, bool, str, type(None)})
 
@@ -40,7 +40,7 @@ def pack(header: dict[str, Any], parts: Sequence[Buffer], share: Share | None = 
         name = share(part) if share is not None and isinstance(part, memoryview) and part.readonly else None
         sizes.append(len(part) if name is None else name)
         if name is None:
-            inside += [part, bytes(-len(part) % _ALIGNMENT)]
+            inside += [part, bytes(-len(part) % ALIGNMENT)]
     return [_head({**header, "sizes": sizes}), *inside]
 
 
@@ -55,7 +55,7 @@ def read_header(data: Buffer) -> dict[str, Any]:
 def size_of(data: Buffer) -> int:
     """How many bytes the message has whose beginning this is. Raises ValueError if this is none."""
     sizes = [int(size) for size in read_header(data)["sizes"] if not isinstance(size, str)]
-    return _header_end(data) + sum(size + -size % _ALIGNMENT for size in sizes)
+    return _header_end(data) + sum(size + -size % ALIGNMENT for size in sizes)
 
 
 def with_header(data: Buffer, **more: Any) -> list[Buffer]:
@@ -79,7 +79,7 @@ def unpack(data: Buffer, fetch: Callable[[str], memoryview] | None = None) -> tu
             parts.append(fetch(size))
             continue
         parts.append(view[position : position + size])
-        position += size + -size % _ALIGNMENT
+        position += size + -size % ALIGNMENT
     if position > len(view):
         raise ValueError(f"a message of {position} bytes was cut off at {len(view)}")
     return header, parts
@@ -113,7 +113,7 @@ def load(parts: Sequence[Buffer]) -> Any:
 
 def _head(header: dict[str, Any]) -> bytes:
     head = json.dumps(header).encode()
-    return head + b" " * (-(len(head) + 1) % _ALIGNMENT) + b"\n"
+    return head + b" " * (-(len(head) + 1) % ALIGNMENT) + b"\n"
 
 
 def _header_end(data: Buffer) -> int:

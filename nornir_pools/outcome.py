@@ -19,7 +19,7 @@ from .errors import PoolError, RemoteTraceback, ResultError, TaskExitError, Task
 
 _PACKAGE = os.path.dirname(__file__) + os.sep
 
-__all__ = ["Outcome", "Unread", "call", "failure", "freeze", "host_name", "thaw"]
+__all__ = ["Outcome", "Unread", "call", "error_text", "failure", "freeze", "host_name", "thaw"]
 
 
 class Outcome:
@@ -94,7 +94,7 @@ def freeze(outcome: Outcome, name: str) -> tuple[dict[str, Any], list[message.Bu
             )
     assert outcome.error is not None
     text = _format(outcome.error)
-    facts = {**outcome.facts, "ok": False, "error": _one_line(outcome.error), "traceback": text}
+    facts = {**outcome.facts, "ok": False, "error": error_text(outcome.error), "traceback": text}
     facts.setdefault("host", host_name())
     facts.setdefault("pid", os.getpid())
     return facts, message.dump(_sendable(outcome.error, name, text))
@@ -109,7 +109,7 @@ def thaw(facts: dict[str, Any], parts: Sequence[message.Buffer], name: str) -> O
         error = value if isinstance(value, BaseException) else _rebuild(*value)
     except Exception as problem:
         what = f"{'the result' if facts['ok'] else 'the exception'} of task {name!r} could not be read here"
-        error = ResultError(f"{what}: {_one_line(problem)}\n{facts.get('error', '')}".rstrip(), task=name)
+        error = ResultError(f"{what}: {error_text(problem)}\n{facts.get('error', '')}".rstrip(), task=name)
         if facts["ok"]:
             error.__cause__ = problem.with_traceback(None)
             return Outcome(error=error, facts=facts)
@@ -121,7 +121,7 @@ def thaw(facts: dict[str, Any], parts: Sequence[message.Buffer], name: str) -> O
 
 def failure(error: BaseException, name: str) -> Outcome:
     """The outcome of a task whose process could not give one."""
-    return Outcome(error=error, facts={"ok": False, "error": _one_line(error), "name": name, "finished": time.time()})
+    return Outcome(error=error, facts={"ok": False, "error": error_text(error), "name": name, "finished": time.time()})
 
 
 def host_name() -> str:
@@ -138,11 +138,11 @@ def _sendable(error: BaseException, name: str, text: str) -> BaseException | tup
             if not isinstance(trial, BaseException):
                 trial = _rebuild(*trial)
             if type(trial).__qualname__ == type(error).__qualname__ and str(trial) == str(error):
-                return candidate()  # type: ignore[no-any-return]
+                return candidate()  # type: ignore[no-any-return]  # what one of them gives is what was pickled
         except Exception:
             continue
     return ResultError(
-        f"task {name!r} raised {_one_line(error)}, an exception that cannot be sent to another process\n{text}",
+        f"task {name!r} raised {error_text(error)}, an exception that cannot be sent to another process\n{text}",
         task=name,
     )
 
@@ -157,7 +157,7 @@ def _rebuild(kind: type[BaseException], args: tuple[Any, ...], attributes: dict[
 
 def _unsendable(what: str, kind: type, error: Exception) -> ResultError:
     result = ResultError(
-        f"{what} is a {kind.__qualname__}, which cannot be sent to another process ({_one_line(error)}); "
+        f"{what} is a {kind.__qualname__}, which cannot be sent to another process ({error_text(error)}); "
         "return plain data, an array or a path instead",
         type=kind.__qualname__,
     )
@@ -172,7 +172,8 @@ def _format(error: BaseException) -> str:
         return f"{type(error).__qualname__} (its text cannot be shown: {type(problem).__qualname__})\n"
 
 
-def _one_line(error: BaseException) -> str:
+def error_text(error: BaseException) -> str:
+    """The exception's type, and its text if it has one. Never raises."""
     try:
         text = str(error)
     except Exception:

@@ -133,7 +133,7 @@ class Parents:
         end = None if timeout is None else time.monotonic() + timeout
         for parent in (*self.values, *self.after):
             if isinstance(parent, Task):
-                parent._pool._assist(parent, timeout)
+                timeout = parent._pool._assist(parent, timeout)
             futures.wait([parent], timeout)
             timeout = None if end is None else max(0.0, end - time.monotonic())
         return timeout
@@ -145,6 +145,8 @@ class Parents:
                 if parent.cancelled():
                     return False, None
                 if (error := _error_of(parent)) is not None:
+                    if isinstance(parent, Task):
+                        self.task._blamed = parent._pool, parent.task_id, parent._blamed
                     return False, outcomes.failure(_parent_failed(self.task, parent, error), self.task.name)
         return True, None
 
@@ -177,16 +179,9 @@ def _parent_failed(task: Task, parent: futures.Future[Any], error: BaseException
     else:
         what += f"its parent, task {name!r}, has failed"
         root, cause = name, error
-    result = ParentFailedError(f"{what}: {_text(cause)}", task=task.name, parent=name, root=root)
+    result = ParentFailedError(f"{what}: {outcomes.error_text(cause)}", task=task.name, parent=name, root=root)
     result.__cause__ = cause
     return result
-
-
-def _text(error: BaseException) -> str:
-    try:
-        return f"{type(error).__qualname__}: {error}".rstrip(": ")
-    except Exception:  # its text cannot be shown
-        return type(error).__qualname__
 
 
 class _Turns(threading.local):

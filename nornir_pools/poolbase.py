@@ -12,7 +12,7 @@ from .base import PoolBase, PoolKind, here
 from .cpus import thread_counts, usable_cpus
 from .members import ThreadPoolMembers
 from .outcome import Outcome
-from .task import Task
+from .task import CommandTask, Task
 
 __all__ = ["LocalThreadPoolBase", "PoolBase", "PoolKind"]
 
@@ -117,10 +117,13 @@ class LocalThreadPoolBase(PoolBase, ThreadPoolMembers):
                     thread.join()
 
     def abandon(self) -> None:
+        # Those of this pool only. (One that was shut down does not know its threads any more, but its tasks know theirs.)
+        threads = {thread.ident for thread in self._threads}
+        threads |= {task._runner for task in list(self._unfinished.values()) if isinstance(task, CommandTask)}
         super().abandon()
         from .command import end_commands
 
-        end_commands()
+        end_commands(threads)
 
     def _forget_workers(self) -> None:
         self._queue = SimpleQueue()

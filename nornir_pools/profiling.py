@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .here import PROFILES, here
+from .here import PROFILES, here, is_child
 
 if TYPE_CHECKING:
     import cProfile
@@ -34,7 +34,8 @@ def prepare() -> None:
     """A pool is being made: from now on workers write profiles, if NORNIR_PROFILE asks for it. Raises OSError."""
     global _mine, _mine_pid
     wanted = os.environ.get("NORNIR_PROFILE")
-    if not wanted or here.job or (PROFILES in os.environ and _mine_pid == os.getpid()) or _is_worker():
+    # (A worker that makes pools: the script above it merges the profiles of its workers as well.)
+    if not wanted or here.job or (PROFILES in os.environ and _mine_pid == os.getpid()) or is_child():
         return
     import platform
 
@@ -42,12 +43,6 @@ def prepare() -> None:
     _mine = Path(wanted).absolute() / f"{_script()}-{platform.node()}-{_mine_pid}"
     _mine.mkdir(parents=True, exist_ok=True)
     os.environ[PROFILES] = str(_mine)
-
-
-def _is_worker() -> bool:
-    """Whether this process runs tasks for another, which merges the profiles of workers of workers as well."""
-    process = sys.modules.get("multiprocessing.process")
-    return process is not None and process.parent_process() is not None
 
 
 def _script() -> str:
@@ -58,6 +53,7 @@ def call_profiled(func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any
     """In a worker: call the function, and add to this process's profile what that takes."""
     import cProfile
 
+    folder = Path(os.environ[PROFILES])  # of now: a task may do anything to its environment
     # One for each task: of functions that came by value, as those of the main script do, each task has its own, and in a
     # profile one of them would take the place of the others.
     profile = cProfile.Profile()
@@ -70,10 +66,10 @@ def call_profiled(func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any
     finally:
         profile.disable()
         with contextlib.suppress(OSError):  # a profile is not worth a task
-            _add(profile)
+            _add(profile, folder)
 
 
-def _add(profile: cProfile.Profile) -> None:
+def _add(profile: cProfile.Profile, folder: Path) -> None:
     global _total
     import platform
     import pstats
@@ -83,7 +79,7 @@ def _add(profile: cProfile.Profile) -> None:
         _total = os.getpid(), stats
     else:
         _total[1].add(stats)
-    path = Path(os.environ[PROFILES]) / f"{platform.node()}-{os.getpid()}.pstats"
+    path = folder / f"{platform.node()}-{os.getpid()}.pstats"
     draft = path.with_suffix(".draft")
     _total[1].dump_stats(draft)
     draft.replace(path)

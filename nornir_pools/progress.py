@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import IO, TYPE_CHECKING, NamedTuple
 
 from . import settings
-from .here import here
+from .here import here, is_child
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -184,10 +184,8 @@ class _Bar:
 
 def _may_show() -> bool:
     """Whether this is the main thread of a program, and of none that runs tasks for another."""
-    if here.pools or here.callbacks or here.job or threading.current_thread() is not threading.main_thread():
-        return False
-    processes = sys.modules.get("multiprocessing.process")
-    return processes is None or processes.parent_process() is None
+    at_work = here.pools or here.callbacks or here.job or is_child()
+    return not at_work and threading.current_thread() is threading.main_thread()
 
 
 def _can_show_bar() -> bool:

@@ -111,10 +111,9 @@ def _at_exit() -> None:
     finally:
         if memory := sys.modules.get(f"{__package__}.shared_memory"):
             memory.stop()  # now that no task is left that may use it
-        profiling.merge()
-        processes = sys.modules.get(f"{__package__}.local.processes")
-        if processes is not None:
+        if processes := sys.modules.get(f"{__package__}.local.processes"):
             processes.stop_servers()
+        profiling.merge()  # last: a disk may be full
 
 
 def _ends_by_interrupt() -> bool:

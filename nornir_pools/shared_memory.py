@@ -69,7 +69,7 @@ def get_or_create(authkey: bytes | None = None) -> SharedMemoryManager:
             manager.start()
         _manager = os.getpid(), manager
         os.environ[MANAGER_ADDRESS] = str(manager.address)
-        os.environ[MANAGER_KEY] = bytes(manager._authkey).hex()  # type: ignore[attr-defined]
+        os.environ[MANAGER_KEY] = bytes(manager._authkey).hex()  # type: ignore[attr-defined]  # which has no public name
         return manager
 
 

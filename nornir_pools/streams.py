@@ -16,8 +16,10 @@ _LONGEST_ARGUMENT = 100_000  # bytes
 @contextlib.contextmanager
 def output_files(text: str | bytes | None, encoding: str) -> Iterator[tuple[int, int, int]]:
     """Descriptors for stdin, stdout and stderr. (Not files: each of their system calls would let another thread go first.)"""
-    files = [_file_without_name(), _file_without_name()]
+    files: list[int] = []
     try:
+        for _ in range(2):
+            files.append(_file_without_name())
         stdin = os.open(os.devnull, os.O_RDONLY) if text is None else _file_without_name()
         files.append(stdin)
         if text is not None:

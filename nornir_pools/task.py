@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent import futures
-from types import MappingProxyType
+from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 from .condition import Condition, NotDoneError, run_callbacks
@@ -17,8 +17,6 @@ from .members import CommandMembers, TaskMembers
 from .outcome import Outcome, Unread
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from .base import PoolBase
     from .parents import Parents
 
@@ -43,6 +41,7 @@ class Task(futures.Future[Any], TaskMembers):
     _noted: Mapping[str, Any] = MappingProxyType({})  # what else the journal of a cluster pool's run is to have of it
     _parts: Sequence[Any] = ()  # the call, pickled, while it waits to be sent to another process
     _called_off = False  # what runs it is being ended for `PoolBase.cancel`: that is no failure
+    _blamed: tuple[PoolBase, int, Any] | None = None  # the failed parent it was not run for: (pool, id, whom that blames)
     _parents: Parents | None = None  # whose values are to be filled into the call, until they are
     _unread: Unread | None = None  # its value, if nobody has asked for it yet
     _place: tuple[Any, dict[str, Any]] | None = None  # of a cluster's task: the run, and where its outcome is kept there
@@ -92,7 +91,7 @@ class Task(futures.Future[Any], TaskMembers):
     @property
     def elapsed_time_str(self) -> str:
         """The elapsed time as ``[H:]MM:SS.ss``."""
-        minutes, seconds = divmod(self.elapsed_time, 60)
+        minutes, seconds = divmod(round(self.elapsed_time, 2), 60)
         hours, minutes = divmod(int(minutes), 60)
         return (f"{hours}:" if hours else "") + f"{minutes:02d}:{seconds:05.2f}"
 
@@ -149,12 +148,12 @@ class Task(futures.Future[Any], TaskMembers):
         """How newer versions of asyncio ask for all of it at once."""
         if self._state == "FINISHED":
             self.exception()
-        return super()._get_snapshot()  # type: ignore[misc]
+        return super()._get_snapshot()  # type: ignore[misc]  # only newer versions have it
 
     def _wait_until_done(self, timeout: float | None) -> None:
-        timeout = self._pool._assist(self, timeout)
+        left = self._pool._assist(self, timeout)
         try:
-            super().exception(timeout)
+            super().exception(left)
         except futures.CancelledError:
             raise
         except futures.TimeoutError:

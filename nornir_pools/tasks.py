@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from .errors import TasksFailedError
+from .outcome import error_text
 from .task import Task
 
 if TYPE_CHECKING:
@@ -27,13 +28,14 @@ class Tasks:
         self._pool = pool
         self._finished: list[weakref.ref[Task]] = []
         self._sweep_at = 1000
+        self._sweeping = threading.Lock()  # held by who sweeps _finished, in place: behind that, others go on adding to it
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
     def __iter__(self) -> Iterator[Task]:
-        tasks = {task.task_id: task for ref in list(self._finished) if (task := ref()) is not None}
-        tasks.update(dict(self._pool._unfinished))
+        tasks = dict(self._pool._unfinished)  # first: one that is over meanwhile is among the finished ones before it leaves
+        tasks.update({task.task_id: task for ref in list(self._finished) if (task := ref()) is not None})
         return iter(sorted(tasks.values(), key=lambda task: task.task_id))
 
     def qsize(self) -> int:
@@ -41,11 +43,13 @@ class Tasks:
         return self._pool._count_waiting()
 
     def remember(self, task: Task) -> None:
-        """A task is done. A finished task that the caller drops must cost nothing: dead entries are swept out."""
+        """A task is about to be done. A finished task that the caller drops must cost nothing: dead entries are swept out."""
         self._finished.append(weakref.ref(task))
-        if len(self._finished) >= self._sweep_at:
-            self._finished = [ref for ref in self._finished if ref() is not None]
+        if len(self._finished) >= self._sweep_at and self._sweeping.acquire(blocking=False):
+            count = len(self._finished)
+            self._finished[:count] = [ref for ref in self._finished[:count] if ref() is not None]
             self._sweep_at = 2 * len(self._finished) + 1000
+            self._sweeping.release()
 
 
 class Unasked:
@@ -60,7 +64,7 @@ class Unasked:
 
     def note(self, task_id: int, name: str, error: BaseException) -> None:
         """A task has failed."""
-        self._failures[task_id] = (name, _summary(error))
+        self._failures[task_id] = (name, error_text(error).splitlines()[0])
         self._count()
 
     def note_status(self, task_id: int, name: str, status: int) -> None:
@@ -72,12 +76,9 @@ class Unasked:
         with self._lock:
             self.failed += 1
 
-    def forget(self, task_id: int) -> None:
-        """Somebody has asked."""
-        if self._failures:
-            self._failures.pop(task_id, None)
-        if self._statuses:
-            self._statuses.pop(task_id, None)
+    def forget(self, task_id: int) -> bool:
+        """Somebody has asked. Returns whether nobody had before."""
+        return any(some.pop(task_id, None) for some in (self._failures, self._statuses) if some)
 
     def log(self, pool: str) -> None:
         """One warning about all of them, by cause; each is told once."""
@@ -97,11 +98,8 @@ class Unasked:
 
 
 def _emptied(failures: dict[int, tuple[str, str]]) -> list[tuple[str, str]]:
-    """What was in there, by the age of the tasks. (More may come in meanwhile.)"""
-    taken = []
-    while failures:
-        taken.append(failures.popitem())
-    return [failure for _, failure in sorted(taken)]
+    """What was in there, by the age of the tasks. (Meanwhile more may come in, and somebody may ask about one.)"""
+    return [failure for task_id in sorted(failures) if (failure := failures.pop(task_id, None)) is not None]
 
 
 def _by_cause(failures: Iterable[tuple[str, str]]) -> str:
@@ -114,14 +112,6 @@ def _by_cause(failures: Iterable[tuple[str, str]]) -> str:
         same = "" if len({cause for _, cause in alike}) == 1 else "and alike; "
         lines.append(f"{len(alike)} × {alike[0][1]} ({same}tasks {_few([name for name, _ in alike])})")
     return "\n  ".join([*lines[:10], *([f"and {len(lines) - 10} other causes"] if len(lines) > 10 else [])])
-
-
-def _summary(error: BaseException) -> str:
-    try:
-        lines = str(error).splitlines()
-    except Exception:
-        lines = []
-    return f"{type(error).__qualname__}: {lines[0]}" if lines else type(error).__qualname__
 
 
 def _few(names: list[str]) -> str:

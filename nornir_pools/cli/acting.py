@@ -82,7 +82,7 @@ def cancel(
     if not wanted and not view.jobs:
         say(f"All tasks of run {view.info.name} are over: there is nothing to cancel.")
         return
-    numbers = [one.number for one in wanted]
+    numbers = {one.number for one in wanted}
     if not pools.cancel(view.info.path, numbers if task else None):
         say(f"{len(numbers)} tasks of run {view.info.name} were cancelled; no process holds it.")
         return
@@ -94,7 +94,7 @@ def cancel(
                 LOST,
             )
         clock.sleep(0.1)
-    states = [pools.look(view.info.path).task(number).state for number in numbers]
+    states = [one.state for one in pools.look(view.info.path).tasks if one.number in numbers]
     say(f"{states.count('cancelled')} tasks of run {view.info.name} were cancelled by {view.info.holder}.")
 
 
@@ -104,8 +104,9 @@ def debug(run: Run, task: TaskWord) -> None:
 
     Where it fails, pdb shows its variables. A task whose call is not in the run's folder any more cannot be run.
     """
-    one = pools.look(run).task(task)
-    call = pools.recorded_call(run, one.number)
+    view = pools.look(run)
+    one = view.task(task)
+    call = pools.recorded_call(view.info.path, one.number)  # ("last" may be another run by now)
     complain(f"task {one.number} ({one.name}) runs here now, in its own folder and environment, with the code it ran with")
     try:
         value = call()

@@ -47,9 +47,9 @@ def _be_in_background(work: Callable[[Callable[[Path], None]], int], told: int) 
     os.setsid()
     null = os.open(os.devnull, os.O_RDONLY)
     for number, target in ((0, null), (1, told), (2, told)):
-        os.dup2(number if target is None else target, number)
+        os.dup2(target, number)
     os.close(told)
-    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # a program's own stdout
 
     def started(output: Path) -> None:
         sys.stdout.write(_STARTED.decode())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from typing import Annotated
@@ -34,14 +35,11 @@ def clean(
         fail(f"--keep can be 'failed', not {keep!r}")
     if not runs and not older:
         fail("which runs? Give their names, or --older 14d; nornir-pools status lists them")
-    wanted: list[str] = [str(pools.look(run).info.path) for run in runs or ()]
-    if older:
-        before = time.time() - seconds_of(older)
-        known = {str(run.path): run.started for run in pools.runs()}
-        wanted = [path for path in wanted or known if known.get(path, before) <= before]
+    latest = time.time() - seconds_of(older) if older else math.inf
+    wanted = [pools.look(run).info for run in runs] if runs else pools.runs()
     freed = []
     refused: list[pools.PoolError] = []
-    for path in dict.fromkeys(wanted):
+    for path in dict.fromkeys(info.path for info in wanted if info.started <= latest):
         try:
             freed.append(pools.clean(path, keep_failed=keep == "failed", dry_run=dry_run))
         except (pools.RunBusyError, pools.SpoolError) as error:

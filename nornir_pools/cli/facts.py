@@ -80,18 +80,30 @@ def state_of(view: RunView) -> str:
 
 def unknown(view: RunView) -> str:
     """Why nobody can tell whether jobs of a run that was left are alive; "" if that is known, or does not matter."""
-    if view.info.state == "held" or not view.unfinished:
-        return ""
-    try:
-        view.live_jobs()
-    except pools.SpoolError as error:
-        return str(error)
-    return ""
+    alive = _alive(view)
+    return alive if isinstance(alive, str) else ""
 
 
 def lost(view: RunView) -> bool:
     """Whether tasks wait for what will not come: no process holds the run, and no job of it is alive."""
-    return view.info.state != "held" and bool(view.unfinished) and not unknown(view) and not view.live_jobs()
+    return _alive(view) is False
+
+
+def _alive(view: RunView) -> bool | str | None:
+    """Whether jobs of a run that was left with unfinished tasks are alive; a text says why that cannot be told.
+
+    SLURM is asked once for a view, and not at all (None) where it does not matter.
+    """
+    if view.info.state == "held" or not view.unfinished:
+        return None
+    known: dict[str, Any] = vars(view)
+    if "_alive" not in known:
+        try:
+            known["_alive"] = bool(view.live_jobs())
+        except pools.SpoolError as error:
+            known["_alive"] = str(error)
+    found: bool | str = known["_alive"]
+    return found
 
 
 def end_of(view: RunView) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import os
 import sys
@@ -76,10 +77,10 @@ def _list(count: int | None, json: bool) -> None:
 
 def _describe(view: RunView) -> list[str]:
     counts, name = view.counts, view.info.name
-    parts = [styled(f"{state} {count}", _color(state)) for state, count in counts.items() if count]
+    parts = [styled(f"{state} {count}") for state, count in counts.items() if count]
     lines = [
         f"run    {name}",
-        f"state  {styled(state_of(view), _color(view.info.state))}, started {age(view.info.started)}",
+        f"state  {styled(state_of(view))}, started {age(view.info.started)}",
         f"tasks  {len(view.tasks)}: {', '.join(parts)}" if parts else "tasks  none",
     ]
     if view.jobs:
@@ -99,12 +100,6 @@ def _describe(view: RunView) -> list[str]:
     return [*lines, "", "next:", *(f"  {step}" for step in next_steps(view))]
 
 
-def _color(word: str) -> str:
-    return {"succeeded": "green", "failed": "bold red", "running": "cyan", "cancelled": "yellow", "left": "yellow"}.get(
-        word, ""
-    )
-
-
 def _line(view: RunView) -> str:
     parts = ", ".join(f"{count} {state}" for state, count in view.counts.items() if count)
     return f"{view.info.name}: {parts or 'no tasks'}, {len(view.jobs)} jobs"
@@ -112,18 +107,24 @@ def _line(view: RunView) -> str:
 
 def _looks(view: RunView, pause: float = _PAUSE) -> Iterator[RunView]:
     """The run as it is now and then, until its tasks are over or nobody works on them."""
-    asked = 0.0
+    asked = took = 0.0
     while True:
         yield view
-        if not view.unfinished and (view.tasks or view.info.state != "held"):
+        if _is_over(view):
             return
         if time.monotonic() - asked > _ASK and view.info.state != "held":
             asked = time.monotonic()
             if lost(view):
                 return
+        time.sleep(max(pause, _SHARE * took))
         begun = time.monotonic()
         view = pools.look(view.info.path)
-        time.sleep(max(pause, _SHARE * (time.monotonic() - begun)))
+        took = time.monotonic() - begun
+
+
+def _is_over(view: RunView) -> bool:
+    """Whether no task is left; a live script without any may still add some."""
+    return not view.unfinished and (bool(view.tasks) or view.info.state != "held")
 
 
 def _watch(view: RunView) -> RunView:
@@ -155,7 +156,7 @@ def wait(
     """Wait until all tasks of a run are over. Ends with status 0, 1 if some failed, 3 if nobody works on it any more."""
     begun = time.monotonic()
     for view in _looks(pools.look(run), pause=0.2):
-        if timeout is not None and view.unfinished and time.monotonic() - begun > timeout:
+        if timeout is not None and not _is_over(view) and time.monotonic() - begun > timeout:
             fail(f"{_line(view)}: not over after {timeout:g} s", LOST)
     say(_line(view))
     for step in next_steps(view):
@@ -249,19 +250,22 @@ def _why_empty(task: TaskView) -> str:
 
 
 def _follow_log(view: RunView, task: TaskView) -> TaskView:
-    """Print the log as it grows; returns the task as it has ended.
+    """Print the log as it grows, and that of another try after it; returns the task as it has ended.
 
     The log is kept open: when its run is closed, the logs of successes are removed.
     """
+    text = codecs.getincrementaldecoder("utf-8")("replace")  # a character may be written in two pieces
     with contextlib.ExitStack() as stack:
         file: BinaryIO | None = None
         while True:
-            if file is None and task.log and os.path.exists(task.log):
+            if (file is None or task.log != file.name) and task.log and os.path.exists(task.log):
+                stack.close()
                 file = stack.enter_context(open(task.log, "rb"))
                 file.seek(task.log_start)
+                text.reset()
             if file is not None:
                 data = file.read() if task.log_end is None else file.read(max(0, task.log_end - file.tell()))
-                sys.stdout.write(data.decode("utf-8", "replace"))
+                sys.stdout.write(text.decode(data, final=task.over))
                 sys.stdout.flush()
             if task.over:
                 say(f"[task {task.number} {task.state}]")

@@ -16,11 +16,11 @@ import typer
 import nornir_pools as pools
 
 __all__ = ["FAILED", "LOST", "OK", "USAGE", "age", "as_json", "command", "complain", "duration", "fail", "on_terminal", "say"]
-__all__ += ["clock", "memory", "short", "styled", "suggest", "table"]
+__all__ += ["INTERRUPTED", "clock", "memory", "short", "styled", "suggest", "table"]
 
 OK, FAILED, USAGE, LOST = 0, 1, 2, 3
 """Exit statuses: all is well, some tasks failed, wrong use, lost or out of reach."""
-INTERRUPTED = 130
+INTERRUPTED = 130  # as the shell has it for a program that Ctrl-C has ended
 _GAP = 2  # blanks between columns
 
 _STYLES = {
@@ -84,7 +84,7 @@ def as_json(value: Any) -> None:
 
 def styled(text: str, style: str = "") -> str:
     """The text in the colour of its meaning (a state's, if it is one), on a terminal that shows colours."""
-    style = style or _STYLES.get(text.split(" ")[0], "")
+    style = style or _STYLES.get(text.partition(" ")[0].rstrip(":"), "")
     if not style or not on_terminal() or os.environ.get("NO_COLOR"):
         return text
     from rich.console import Console

@@ -9,7 +9,7 @@ import typer
 
 import nornir_pools as pools
 
-from .facts import task_facts, task_line, what
+from .facts import lost, task_facts, task_line, unknown, what
 from .naming import Json, Run, TaskWord
 from .output import as_json, clock, command, duration, memory, say, short, styled
 
@@ -54,7 +54,7 @@ def why(run: Run, task: TaskWord, json: Json = False) -> None:
     if json:
         as_json({**task_facts(one), "why": lines, "asked": dict(one.options)})
         return
-    say(f"{styled(one.state, '')}: task {one.number} ({one.name}) of run {view.info.name}")
+    say(f"{styled(one.state)}: task {one.number} ({one.name}) of run {view.info.name}")
     if one.command is not None:
         say(f"  command   {what(one)}")
     for line in lines:
@@ -62,7 +62,7 @@ def why(run: Run, task: TaskWord, json: Json = False) -> None:
 
 
 def _of_waiting(view: RunView, task: TaskView) -> list[str]:
-    if view.info.state != "held" and not view.live_jobs():
+    if lost(view):
         return ["waits in vain: no process holds its run, and no job of the run is alive (nornir_pools.attach goes on with it)"]
     if task.waits_for:
         some = ", ".join(_parent(view, word) for word in task.waits_for[:3]) + (" …" if len(task.waits_for) > 3 else "")
@@ -71,6 +71,8 @@ def _of_waiting(view: RunView, task: TaskView) -> list[str]:
     waiting = view.counts["waiting"]
     busy = [job for job in view.jobs if job.state != "sent"]
     lines = [f"waits      for its turn: {waiting} tasks wait, {view.counts['running']} run in {len(busy)} jobs"]
+    if why := unknown(view):
+        return [*lines, f"jobs       {why}"]
     try:
         queue = view.queue()
     except pools.SpoolError as error:

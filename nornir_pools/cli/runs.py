@@ -16,7 +16,7 @@ import nornir_pools as pools
 from .amounts import job_options
 from .background import in_background
 from .facts import end_of, next_steps, run_facts, task_facts, task_line, what
-from .output import as_json, command, complain, duration, fail, say, short, styled
+from .output import INTERRUPTED, as_json, command, complain, duration, fail, say, short, styled
 from .progress import Progress
 from .taskfile import Line, read_lines
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["add_to", "finish", "interrupted"]
 
 _LIST = "tasks.txt"  # the copy of the task list in the run's folder
-_REST = "rest.txt"  # the commands that were not added to it any more, in its folder as well
+_REST = "rest.txt"  # the commands that a pool that has stopped did not take any more, in its folder as well
 _SHOWN = 20  # failed commands that are listed at the end
 
 
@@ -100,10 +100,13 @@ def _work(
     pool: ClusterPool, lines: Sequence[Line], content: bytes, *, json: bool, started: Callable[[Path], None] | None
 ) -> int:
     """Run all lines to their end; returns the exit status."""
+    if pool.executor == "debug":
+        pool.shutdown()
+        fail('executor="debug" is for Python scripts, and leaves no run to be looked at: give --local, or --slurm')
     tasks: list[pools.Task] = []
     with Progress(len(lines)) as progress:
         try:
-            with contextlib.suppress(pools.BudgetSpentError):
+            with contextlib.suppress(pools.BudgetSpentError, pools.TasksFailedError):  # the log has said so
                 for line in lines:
                     task = pool.add_process(f"line {line.number}", line.command, stdout=1, stderr=2)  # into the job's log
                     task.add_done_callback(progress.note)
@@ -123,7 +126,7 @@ def _work(
 
 
 def _keep_rest(pool: ClusterPool, lines: Sequence[Line]) -> None:
-    """The budget was spent before these lines were added: make a list of them, to be run some time."""
+    """The pool has stopped before these lines were added: make a list of them, to be run some time."""
     assert pool.folder is not None
     rest = pool.folder / _REST
     _write(rest, "".join(f"{line.command}\n" for line in lines).encode())
@@ -138,7 +141,8 @@ def _begin(pool: ClusterPool, count: int, content: bytes) -> None:
 
 
 def _write(path: Path, content: bytes) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    # (A run that is resumed has one of its last time.)
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
     with open(fd, "wb") as file:
         file.write(content)
 
@@ -151,7 +155,7 @@ def interrupted(pool: ClusterPool) -> int:
         view = pools.look(pool.folder)
         done, cancelled = view.counts["succeeded"], view.counts["cancelled"]
         complain(f"{done} had succeeded, {cancelled} were cancelled: nornir-pools tasks {view.info.name}")
-    return 130
+    return INTERRUPTED
 
 
 def finish(pool: ClusterPool, *, json: bool = False) -> int:

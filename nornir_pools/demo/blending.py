@@ -7,7 +7,6 @@ Tiles are weighted by the distance to their edges (feathering: Szeliski, "Image 
 from __future__ import annotations
 
 import hashlib
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -126,8 +125,8 @@ def blend_block(
 def mosaic_size(tiles: list[PlacedTile]) -> tuple[int, int]:
     """(height, width) of the smallest mosaic that holds ``tiles``, in pixels."""
     return (
-        math.ceil(max(place(tile.row)[0] + tile.height for tile in tiles)),
-        math.ceil(max(place(tile.column)[0] + tile.width for tile in tiles)),
+        max(place(tile.row)[0] + tile.height for tile in tiles),
+        max(place(tile.column)[0] + tile.width for tile in tiles),
     )
 
 

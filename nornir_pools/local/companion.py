@@ -44,7 +44,7 @@ class Companion:
         tickets, self._tickets = _pipe_of_tickets()
         self._channel = Channel(ours)
         self._unread = tickets  # this process's way of reading the tickets
-        self._lock = threading.Lock()  # guards _sent against a thread that takes tasks back
+        self._lock = threading.Lock()  # guards _sent, and the tickets, against a thread that takes tasks back
         self._sent: OrderedDict[int, Task] = OrderedDict()  # by ticket: sent, and not answered
         self._reaping = threading.Lock()  # guards the exit status, which multiprocessing can read from its pipe only once
         self._number = 0
@@ -146,9 +146,10 @@ class Companion:
     def end(self) -> int:
         """Close the pipe, which ends an idle worker, wait for it and return its exit status."""
         self._channel.close()
-        for end in (self._tickets, self._unread):
-            if end is not None:
-                end.close()
+        with self._lock:  # a thread that takes tasks back must not read from whatever gets their descriptors next
+            for end in (self._tickets, self._unread):
+                if end is not None:
+                    end.close()
         self.wait()
         return self.process.exitcode or 0
 

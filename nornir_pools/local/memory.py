@@ -16,14 +16,13 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
-from ..message import Buffer
+from ..message import ALIGNMENT, Buffer
 
 __all__ = ["AVAILABLE", "LARGE", "MemoryFile", "Part", "into_files", "let_go", "open_file"]
 
 AVAILABLE = hasattr(os, "memfd_create") and hasattr(socket, "SCM_RIGHTS")
 LARGE = 1 << 20  # bytes: less goes through the pipe sooner than it is mapped
 
-_ALIGNMENT = 64  # bytes: what numpy likes arrays to start at
 _MAPPING_OPTIONS: dict[str, Any] = {"trackfd": False} if sys.version_info >= (3, 13) else {}
 _held: set[int] = set()  # what holds a descriptor: files by theirs, mappings (until Python 3.13) by minus their id
 _mappings: weakref.WeakValueDictionary[int, _Mapping] = weakref.WeakValueDictionary()  # by token: those with one
@@ -147,7 +146,7 @@ def let_go(parts: Sequence[Buffer]) -> bool:
         for view in views:
             view.release()
         for mapping in mappings:
-            mapping.close()  # type: ignore[attr-defined]
+            mapping.close()  # type: ignore[attr-defined]  # a _Mapping, as was checked
     except BufferError:  # an array that was made from it lives
         return False
     return True
@@ -191,7 +190,7 @@ def _starts(sizes: Sequence[int]) -> Iterator[int]:
     """Where each part starts, and where the last one ends."""
     position = 0
     for size in sizes:
-        position += -position % _ALIGNMENT
+        position += -position % ALIGNMENT
         yield position
         position += size
     yield position

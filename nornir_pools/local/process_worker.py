@@ -48,6 +48,7 @@ def work(pipe: Connection, tickets: Connection | None, environment: dict[str, st
         del frozen
         done_with = let_go(parts)
         del parts
+        trim()
         try:
             channel.send([((facts, number, done_with), results)])
         except OSError:
@@ -77,7 +78,6 @@ def _next_call(channel: Channel, tickets: Connection | None) -> tuple[tuple[str,
 
 def _load_and_call(parts: Sequence[message.Buffer]) -> Any:
     func, args, kwargs = message.load(parts)
-    trim()
     if PROFILES in os.environ:
         from ..profiling import call_profiled
 

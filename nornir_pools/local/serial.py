@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from types import FrameType
 
 from .. import outcome as outcomes
-from ..base import PoolBase, PoolKind
+from ..base import PoolBase, PoolKind, here
 from ..task import Task
 
 __all__ = ["SerialPool", "run_here"]
@@ -31,8 +31,12 @@ class SerialPool(PoolBase):
 def run_here(pool: PoolBase, task: Task) -> None:
     """Run the task in this thread. Ctrl-C is the user's word to this program, so it leaves here; all else is the outcome."""
     task.set_running_or_notify_cancel()
-    with _noting_interrupts() as interrupts:
-        outcome = outcomes.call(*task._take_call())
+    pools, here.pools = here.pools, here.pools | {pool}  # a wait for the pool would be one for itself
+    try:
+        with _noting_interrupts() as interrupts:
+            outcome = outcomes.call(*task._take_call())
+    finally:
+        here.pools = pools
     pool._finish(task, outcome)
     if interrupts:
         raise KeyboardInterrupt

@@ -177,7 +177,7 @@ def keep_parts(token: int, parts: Sequence[message.Buffer]) -> None:
 
 
 def trim() -> None:
-    """Once a call is unpickled: forget the values that were used longest ago. They come again if they are needed."""
+    """Once a call is over: forget the values that were used longest ago. They come again if they are needed."""
     while len(_parts) > _VALUES:
         token, _ = _parts.popitem(last=False)
         _values.pop(token, None)

@@ -27,7 +27,6 @@ _LETTERS = {
     "sinfo": "h:noheader N:Node o=format O=Format p=partition t=states n=nodes",
 }
 _VALUED = {"export", "mem", "mem-per-cpu", "wrap", "state", "open-mode", "signal", "comment", "gres", "gpus-per-node"}
-_SAME = {"state": "states", "Format": "Format"}
 _DEFAULT_QUEUE = "%.18i %.9P %.8j %.8u %.2t %.10M %.6D %R"
 
 
@@ -47,7 +46,7 @@ def read_options(command: str, words: Sequence[str]) -> tuple[dict[str, str], li
             name, equals, value = word[2:].partition("=")
             if not equals and name in valued:
                 value = rest.pop(0)
-            options[_SAME.get(name, name)] = value
+            options["states" if name == "state" else name] = value
             continue
         for position, letter in enumerate(word[1:], 2):
             name, has_value = letters.get(letter, (letter, False))

@@ -39,73 +39,51 @@ def _limit(job: Row) -> str:
 _SHORT = {"PENDING": "PD", "RUNNING": "R", "COMPLETED": "CD", "CANCELLED": "CA", "FAILED": "F", "TIMEOUT": "TO"}
 _SHORT |= {"OUT_OF_MEMORY": "OOM", "PREEMPTED": "PR", "NODE_FAIL": "NF"}
 
-# By the letter of --format, and by the name of --Format.
-QUEUE: dict[str, Column] = {
-    "i": lambda job: job["id"],
-    "jobarrayid": lambda job: job["id"],
-    "A": lambda job: job["number"],
-    "jobid": lambda job: job["number"],
-    "F": lambda job: job["array"],
-    "arrayjobid": lambda job: job["array"],
-    "K": lambda job: "N/A" if job["index"] is None else job["index"],
-    "arraytaskid": lambda job: "N/A" if job["index"] is None else job["index"],
-    "T": lambda job: job["state"],
-    "state": lambda job: job["state"],
-    "t": lambda job: _SHORT[job["state"]],
-    "statecompact": lambda job: _SHORT[job["state"]],
-    "r": lambda job: job["reason"],
-    "reason": lambda job: job["reason"],
-    "R": lambda job: f"({job['reason']})" if job["state"] == "PENDING" else job["node"],
-    "reasonlist": lambda job: f"({job['reason']})" if job["state"] == "PENDING" else job["node"],
-    "j": lambda job: job["name"],
-    "name": lambda job: job["name"],
-    "N": lambda job: job["node"],
-    "nodelist": lambda job: job["node"],
-    "S": lambda job: _time(job["started"]),
-    "starttime": lambda job: _time(job["started"]),
-    "e": lambda job: _time(job["ended"] or job["end"]),
-    "endtime": lambda job: _time(job["ended"] or job["end"]),
-    "V": lambda job: _time(job["submitted"]),
-    "submittime": lambda job: _time(job["submitted"]),
-    "M": lambda job: _span(_elapsed(job)),
-    "timeused": lambda job: _span(_elapsed(job)),
-    "l": _limit,
-    "timelimit": _limit,
-    "P": lambda job: job["partition"],
-    "partition": lambda job: job["partition"],
-    "u": lambda job: os.environ.get("USER", os.geteuid()),
-    "username": lambda job: os.environ.get("USER", os.geteuid()),
-    "U": lambda job: os.geteuid(),
-    "userid": lambda job: os.geteuid(),
-    "C": lambda job: job["cpus"],
-    "numcpus": lambda job: job["cpus"],
-    "D": lambda job: 1,
-    "numnodes": lambda job: 1,
-    "m": lambda job: job["asked"] or 0,
-    "minmemory": lambda job: job["asked"] or 0,
-}
-NODES: dict[str, Column] = {
-    "N": lambda node: node["name"],
-    "nodelist": lambda node: node["name"],
-    "T": lambda node: "idle",
-    "t": lambda node: "idle",
-    "statelong": lambda node: "idle",
-    "P": lambda node: f"{node['partition']}*",
-    "partition": lambda node: f"{node['partition']}*",
-    "R": lambda node: node["partition"],
-    "a": lambda node: "up",
-    "available": lambda node: "up",
-    "l": lambda node: "infinite",
-    "time": lambda node: "infinite",
-    "L": lambda node: "n/a",
-    "defaulttime": lambda node: "n/a",
-    "D": lambda node: node["count"],
-    "nodes": lambda node: node["count"],
-    "c": lambda node: os.cpu_count(),
-    "cpus": lambda node: os.cpu_count(),
-    "m": lambda node: 16000,
-    "memory": lambda node: 16000,
-}
+
+def _by_name(columns: dict[str, Column]) -> dict[str, Column]:
+    """Each column by all of its names: the letter of --format, and the name of --Format."""
+    return {name: column for names, column in columns.items() for name in names.split()}
+
+
+QUEUE = _by_name(
+    {
+        "i jobarrayid": lambda job: job["id"],
+        "A jobid": lambda job: job["number"],
+        "F arrayjobid": lambda job: job["array"],
+        "K arraytaskid": lambda job: "N/A" if job["index"] is None else job["index"],
+        "T state": lambda job: job["state"],
+        "t statecompact": lambda job: _SHORT[job["state"]],
+        "r reason": lambda job: job["reason"],
+        "R reasonlist": lambda job: f"({job['reason']})" if job["state"] == "PENDING" else job["node"],
+        "j name": lambda job: job["name"],
+        "N nodelist": lambda job: job["node"],
+        "S starttime": lambda job: _time(job["started"]),
+        "e endtime": lambda job: _time(job["ended"] or job["end"]),
+        "V submittime": lambda job: _time(job["submitted"]),
+        "M timeused": lambda job: _span(_elapsed(job)),
+        "l timelimit": _limit,
+        "P partition": lambda job: job["partition"],
+        "u username": lambda job: os.environ.get("USER", os.geteuid()),
+        "U userid": lambda job: os.geteuid(),
+        "C numcpus": lambda job: job["cpus"],
+        "D numnodes": lambda job: 1,
+        "m minmemory": lambda job: job["asked"] or 0,
+    }
+)
+NODES = _by_name(
+    {
+        "N nodelist": lambda node: node["name"],
+        "T t statelong": lambda node: "idle",
+        "P partition": lambda node: f"{node['partition']}*",
+        "R": lambda node: node["partition"],
+        "a available": lambda node: "up",
+        "l time": lambda node: "infinite",
+        "L defaulttime": lambda node: "n/a",
+        "D nodes": lambda node: node["count"],
+        "c cpus": lambda node: os.cpu_count(),
+        "m memory": lambda node: 16000,
+    }
+)
 ACCOUNTING: dict[str, Column] = {
     "jobid": lambda job: job["row"],
     "jobname": lambda job: job["name"],

@@ -28,5 +28,5 @@ class DoomedWorker(worker.Worker):
 
 def main() -> None:
     """As the worker's own."""
-    worker.Worker = DoomedWorker  # type: ignore[misc]
+    worker.Worker = DoomedWorker  # type: ignore[misc]  # of which main makes one
     worker.main()

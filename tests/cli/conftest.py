@@ -9,13 +9,15 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import nornir_pools as pools
+from nornir_pools.cluster.places import RunInfo
+from nornir_pools.cluster.views import RunView, TaskView
 
 from ..conftest import until
 
@@ -92,6 +94,12 @@ pool.wait_completion()
                 process.communicate(timeout=30)
             process.send_signal(signal.SIGKILL)
             process.communicate()
+
+
+def made_view(tasks: Sequence[TaskView], state: str = "closed") -> RunView:
+    """A run that nobody has run."""
+    info = RunInfo("made-20260101-000000-abcdef", "made", Path("/scratch/made"), 1000.0, state, "")
+    return RunView(info, tuple(tasks), (), "slurm", "login")
 
 
 def _executors(*names: str) -> list[Any]:

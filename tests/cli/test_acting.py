@@ -6,16 +6,22 @@ import os
 import re
 import signal
 import subprocess
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import nornir_pools as pools
+from nornir_pools.cli import acting, clearing
+from nornir_pools.cluster.clearing import Cleared
+from nornir_pools.cluster.views import TaskView
 
 from .. import functions
 from ..conftest import until
-from .conftest import Cli
+from .conftest import Cli, made_view
 
 pytestmark = pytest.mark.timeout(120)
 Running = Callable[[], "subprocess.Popen[str]"]
@@ -103,6 +109,66 @@ def test_where_no_process_lives_the_jobs_are_cancelled(cli: Cli, running: Runnin
     assert "no process holds it" in cli("cancel", "work")
     until(lambda: not pools.look("work").live_jobs(), "jobs live", 40)
     assert cli.data("status", "work")["tasks"] == {"waiting": 0, "running": 0, "succeeded": 1, "failed": 0, "cancelled": 5}
+
+
+def test_to_cancel_many_tasks_is_to_look_a_few_times(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    states = ["running", "cancelled", "cancelled"]
+    views = [made_view([TaskView(n, f"t{n}", state) for n in range(50)], "held") for state in states]
+    monkeypatch.setattr(pools, "look", lambda run: views.pop(0))
+    monkeypatch.setattr(pools, "cancel", lambda run, tasks: True)
+    acting.cancel("made")
+    assert not views
+    assert capsys.readouterr().out.startswith("50 tasks of run made-")
+
+
+def test_the_call_that_is_debugged_is_of_the_run_that_was_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    view = made_view([TaskView(1, "t", "failed")])
+    runs: list[Any] = []
+
+    def recorded_call(run: Any, task: int) -> Callable[[], None]:
+        runs.append(run)
+        return lambda: None
+
+    monkeypatch.setattr(pools, "look", lambda run: view)
+    monkeypatch.setattr(pools, "recorded_call", recorded_call)
+    acting.debug("last", "1")
+    assert runs == [view.info.path]
+
+
+def test_a_text_or_a_number_is_one_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[Any] = []
+
+    def note(run: str, tasks: Any) -> Any:
+        given.append(tasks)
+        raise pools.RunNotFoundError
+
+    monkeypatch.setattr("nornir_pools.cluster.cancelling.cancel_run", note)
+    monkeypatch.setattr("nornir_pools.cluster.again.tasks_to_retry", note)
+    words: list[Any] = ["17", 17, ["tile 1", 2], None]
+    calls: list[Callable[..., Any]] = [pools.cancel, pools.retry]
+    for call in calls:
+        for tasks in words:
+            with pytest.raises(pools.RunNotFoundError):
+                call("last", tasks)
+    assert given == [["17"], [17], ["tile 1", 2], None] * 2
+
+
+def test_clean_goes_by_the_age_of_a_run_also_if_it_is_in_no_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    old = made_view([])
+    young = replace(old, info=replace(old.info, path=Path("young"), started=time.time()))
+    cleaned: list[Path] = []
+
+    def clean(path: Path, **how: bool) -> Cleared:
+        cleaned.append(path)
+        return Cleared("made", path, 0, 0, "")
+
+    monkeypatch.setattr(pools, "look", {"old": old, "young": young}.__getitem__)
+    monkeypatch.setattr(pools, "runs", list)
+    monkeypatch.setattr(pools, "clean", clean)
+    clearing.clean(["old", "young"], older="1d")
+    assert cleaned == [old.info.path]
 
 
 def test_clean_removes_no_run_that_lives(cli: Cli, running: Running) -> None:

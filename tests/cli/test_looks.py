@@ -9,15 +9,19 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import typer
 
 import nornir_pools as pools
+from nornir_pools.cli import facts, looks, reasons
+from nornir_pools.cluster.views import RunView, TaskView
 
 from ..conftest import until
 from ..terminal import Terminal
-from .conftest import Cli
+from .conftest import Cli, made_view
 
 pytestmark = pytest.mark.timeout(120)
 WAITING = ["waiting 0", "waiting 1", "waiting 2"]
@@ -187,6 +191,64 @@ def test_a_terminal_of_80_columns_is_enough(here: Cli) -> None:
         lines = re.sub(r"\x1b\[[\d;]*m", "", terminal.text).splitlines()
         assert max(map(len, lines)) <= 80
         assert any("line 4" in line and "exit status 3" in line for line in lines)
+
+
+def test_slurm_is_asked_once_whether_anybody_works_on_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[RunView] = []
+
+    def live_jobs(view: RunView) -> list[str]:
+        asked.append(view)
+        return []
+
+    monkeypatch.setattr(RunView, "live_jobs", live_jobs)
+    view = made_view([TaskView(1, "t", "waiting")], "left")
+    assert "attach" in "\n".join(looks._describe(view))
+    assert facts.end_of(view) == 3
+    assert reasons._of_waiting(view, view.tasks[0])[0].startswith("waits in vain")
+    assert asked == [view]
+
+
+def test_what_is_shown_is_how_the_run_is_now_and_not_before_the_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    done = [made_view([TaskView(1, "t", state)], "held") for state in ("running", "running", "succeeded")]
+    order: list[str] = []
+
+    def look(path: Path) -> RunView:
+        order.append("look")
+        return done.pop(0)
+
+    monkeypatch.setattr(pools, "look", look)
+    monkeypatch.setattr("time.sleep", lambda seconds: order.append("pause"))
+    assert [view.tasks[0].state for view in looks._looks(done.pop(0))] == ["running", "running", "succeeded"]
+    assert order == ["pause", "look", "pause", "look"]
+
+
+def test_to_wait_ends_in_time_also_for_a_run_without_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pools, "look", lambda run: made_view([], "held"))
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    with pytest.raises(typer.Exit) as ended:
+        looks.wait("made", 0.05)
+    assert ended.value.exit_code == 3
+
+
+def test_a_log_is_followed_into_another_try_and_no_character_is_torn(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    text = "tör\n".encode()
+    first.write_bytes(text[:2])
+    second.write_text("another's\nagain\n")
+    running = TaskView(1, "t", "running", log=str(first))
+    again = replace(running, log=str(second), log_start=10)
+    tasks = iter([running, again, replace(again, state="succeeded", log_end=16)])
+
+    def look(path: Path) -> RunView:
+        first.write_bytes(text)
+        return made_view([next(tasks)], "held")
+
+    monkeypatch.setattr(pools, "look", look)
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    looks._follow_log(made_view([running], "held"), running)
+    assert capsys.readouterr().out == "tör\nagain\n[task 1 succeeded]\n"
 
 
 NAMES = ("status", "tasks", "logs", "wait", "why", "efficiency", "retry", "cancel", "debug")

@@ -16,20 +16,13 @@ import pytest
 import nornir_pools as pools
 from nornir_pools.cli.report.lanes import lanes_of
 from nornir_pools.cli.report.page import page_of
-from nornir_pools.cluster.places import RunInfo
-from nornir_pools.cluster.views import RunView, TaskView
+from nornir_pools.cluster.views import TaskView
 
 from .. import browser, functions
-from .conftest import Cli
+from .conftest import Cli, made_view
 
 pytestmark = pytest.mark.timeout(180)
 EVIL = "</script><b>evil</b>&amp;\"'\u2028"
-
-
-def made_view(tasks: list[TaskView], state: str = "closed") -> RunView:
-    """A run that nobody has run."""
-    info = RunInfo("made-20260101-000000-abcdef", "made", Path("/scratch/made"), 1000.0, state, "")
-    return RunView(info, tuple(tasks), (), "slurm", "login")
 
 
 def ran(number: int, start: float, end: float, job: str = "7_0", node: str = "n1", **facts: Any) -> TaskView:

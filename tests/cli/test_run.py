@@ -60,6 +60,22 @@ def test_what_is_wrong_before_it_goes_on_in_the_background_is_told(here: Cli) ->
     assert re.search("folder.* /proc/nowhere.* cannot be", told)  # written, or made by who may write everywhere
 
 
+def test_a_list_can_be_resumed(here: Cli) -> None:
+    Path("list.txt").write_text("echo x >>first\n")
+    here("run", "list.txt", NORNIR_POOLS_RESUME="1")
+    Path("list.txt").write_text("echo x >>first\necho x >>second\n")
+    assert "2 succeeded, 0 failed" in here("run", "list.txt", NORNIR_POOLS_RESUME="1")
+    assert (Path("first").read_text(), Path("second").read_text()) == ("x\n", "x\n")
+    (run,) = Path(".nornir_pools").iterdir()
+    assert (run / "tasks.txt").read_text() == Path("list.txt").read_text()
+
+
+def test_a_list_is_not_run_where_nothing_of_it_could_be_seen(here: Cli) -> None:
+    Path("list.txt").write_text("touch ran\n")
+    assert "is for Python scripts" in here("run", "list.txt", status=2, NORNIR_POOLS_EXECUTOR="debug")
+    assert not Path("ran").exists()
+
+
 @pytest.mark.slurm
 def test_a_dry_run_shows_script_and_cost_and_submits_nothing(cli: Cli) -> None:
     Path("list.txt").write_text("true\n" * 30)
@@ -164,6 +180,13 @@ def test_a_budget_ends_a_run_and_the_rest_can_be_run_later(cli: Cli) -> None:
     Path("quick").touch()
     cli("run", rest[2], "-n", "2")
     assert len(Path("done").read_text().splitlines()) == succeeded + int(rest[1])
+
+
+def test_too_many_failures_end_a_run_and_the_rest_can_be_run_later(here: Cli) -> None:
+    Path("list.txt").write_text("false\n" + "true\n" * 99)
+    told = here("run", "list.txt", "-n", "1", status=1, NORNIR_POOLS_MAX_FAILURES="1")
+    assert "has stopped, since 1 of its tasks have failed" in told
+    assert re.search(r"the last \d+ commands were not begun either: nornir-pools run \S+rest\.txt", told)
 
 
 def test_a_dry_run_names_the_budget(here: Cli) -> None:

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import nornir_pools
+from nornir_pools.deaths import process_born
 
-__all__ = ["Done", "run_script"]
+__all__ = ["Done", "group_is_alive", "is_alive", "run_script"]
 
 ROOT = Path(nornir_pools.__file__).parents[1]
 
@@ -58,3 +59,17 @@ def run_script(text: str, *options: str, interrupt_at: str = "", times: int = 1,
         out, err = process.communicate()
         raise AssertionError(f"the script did not end\nstdout: {out}\nstderr: {err}") from None
     return Done(process.returncode, out, err, time.monotonic() - start)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether the process is there, and not only waiting to be reaped."""
+    return bool(process_born(pid))
+
+
+def group_is_alive(group: int) -> bool:
+    """Whether a process of that group is there."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True

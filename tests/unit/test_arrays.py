@@ -217,6 +217,13 @@ def test_worker_forgets_the_shared_values_used_longest_ago(monkeypatch: pytest.M
     assert pool.submit(mapped_in_worker).result(30) < (shared._VALUES + 1) * 2.1 * MEGA
 
 
+def test_a_call_with_a_parent_may_use_more_shared_values_than_a_worker_keeps() -> None:
+    pool = pools.GetMultithreadingPool("p", 1)
+    values = [pool.share([number]) for number in range(shared._VALUES + 1)]
+    parent = pool.add_task("parent", functions.add, 1)
+    assert pool.add_task("child", functions.echo, parent, values).result(30) == ((2, [[n] for n in range(len(values))]), {})
+
+
 def test_read_only_array_is_stored_once_for_all_tasks() -> None:
     pool = pools.GetMultithreadingPool("p", 2)
     blockers = [pool.submit(functions.wait_for_file, str(Path("go").absolute())) for _ in range(2)]

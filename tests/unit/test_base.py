@@ -8,15 +8,18 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 import nornir_pools as pools
-from nornir_pools import OptionError, PoolClosedError, PoolError, registry
+from nornir_pools import OptionError, ParentFailedError, PoolClosedError, PoolError, registry
 from nornir_pools.base import WAITING_PER_WORKER, PoolBase
+from nornir_pools.tasks import Unasked
 
 from .. import functions
 from ..conftest import until
@@ -144,9 +147,10 @@ def test_closed_pool_refuses_and_starts_nothing() -> None:
 
 
 def test_waiting_for_the_own_pool_is_an_error_and_no_deadlock() -> None:
-    pool = pools.GetThreadPool("t", 1)
-    with pytest.raises(PoolError, match="would wait for itself"):
-        pool.add_task("t", pool.wait_completion).wait()
+    made = (pools.GetThreadPool("t", 1), pools.GetSerialPool("s"), pools.GetClusterPool("d", executor="debug"))
+    for pool in made:
+        with pytest.raises(PoolError, match="would wait for itself"):
+            pool.add_task("t", pool.wait_completion).wait()
 
 
 def test_wait_completion_raises_no_error_of_a_task_and_logs_it_once(caplog: pytest.LogCaptureFixture) -> None:
@@ -194,6 +198,61 @@ def test_failure_that_was_asked_about_is_not_logged(caplog: pytest.LogCaptureFix
             getattr(task, ask)()
     pool.shutdown()
     assert not caplog.records
+
+
+def test_failure_of_a_parent_that_was_asked_about_through_its_child_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    first, second = pools.GetThreadPool("first", 1), pools.GetThreadPool("second", 1)
+    for asked in (True, False):
+        parent = first.add_task("parent", functions.fail, ValueError, "no tiles")
+        grandchild = second.add_task("grandchild", functions.add, second.add_task("child", functions.add, parent))
+        if asked:
+            assert isinstance(grandchild.exception(), ParentFailedError)
+        first.wait_completion()
+        second.wait_completion()
+        told = [record.getMessage().partition(" nobody")[0] for record in caplog.records]
+        assert told == ([] if asked else ["pool 'first': 1 failed tasks", "pool 'second': 2 failed tasks"])
+
+
+def test_asking_while_failures_are_told_harms_nothing() -> None:
+    class Asked(dict[int, tuple[str, str]]):
+        """As if another thread had asked about each just when it is looked at."""
+
+        def __len__(self) -> int:
+            count = super().__len__()
+            self.clear()
+            return count
+
+        def __iter__(self) -> Iterator[int]:
+            return iter([*self.keys()])
+
+    unasked = Unasked()
+    unasked._failures = Asked({1: ("a", "b")})
+    unasked.check("p")
+
+
+def test_a_task_that_is_being_completed_is_among_the_tasks() -> None:
+    pool = pools.GetThreadPool("t", 1)
+    task = pool.add_task("t", functions.wait_for_file, "go")
+    seen: list[bool] = []
+    task.add_done_callback(lambda done: seen.append(done in list(pool.tasks)))
+    Path("go").touch()
+    pool.wait_completion()
+    assert seen == [True]
+
+
+def test_a_task_that_ends_while_dead_entries_are_swept_out_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = pools.GetSerialPool("s")
+    first, second = (pools.Task(pool, name, functions.add, (1,), {}) for name in ("first", "second"))
+
+    def ref(task: pools.Task) -> weakref.ref[pools.Task]:
+        if task is first:  # another thread sweeps just now
+            pool.tasks.remember(second)
+        return weakref.ref(task)
+
+    monkeypatch.setattr("nornir_pools.tasks.weakref", SimpleNamespace(ref=ref))
+    pool.tasks._sweep_at = 1
+    pool.tasks.remember(first)
+    assert list(pool.tasks) == [first, second]
 
 
 def test_callback_may_add_tasks_and_must_not_harm_the_pool(caplog: pytest.LogCaptureFixture) -> None:

@@ -15,6 +15,7 @@ from ..benchmarks import __main__ as program
 from ..benchmarks import arrays, contention, growth, harness, page, profiling, sleeps, tables, threads
 from ..benchmarks.harness import Case, Contender
 from ..conftest import until
+from .script import is_alive
 
 
 def fail() -> dict[str, float]:
@@ -122,15 +123,7 @@ def test_who_hangs_is_ended_with_all_it_has_started(tmp_path: Path) -> None:
     assert case.failures["peer"].startswith("no result within 3 s")
     assert len(cleaned) == 1
     for pid in (tmp_path / "pids").read_text(encoding="ascii").split():
-        until(lambda pid=pid: not is_running(int(pid)), "a process is left")  # type: ignore[misc]
-
-
-def is_running(pid: int) -> bool:
-    """Whether the process is there, and not only waiting to be reaped."""
-    try:
-        return ") Z " not in Path(f"/proc/{pid}/stat").read_text(encoding="ascii")
-    except OSError:
-        return False
+        until(lambda pid=pid: not is_alive(int(pid)), "a process is left")  # type: ignore[misc]
 
 
 def test_what_would_take_too_long_is_computed_from_less_and_says_so() -> None:

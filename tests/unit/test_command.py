@@ -14,18 +14,12 @@ from typing import Any
 import pytest
 
 import nornir_pools as pools
-from nornir_pools import CommandError, CommandStartError, command
+from nornir_pools import CommandError, CommandStartError, command, streams
 from nornir_pools.command import check_arguments, end_commands, run_command
 
 from ..conftest import until
 from ..terminal import ROOT, Terminal
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
+from .script import is_alive
 
 
 def test_status_and_output_come_back_and_nothing_is_raised() -> None:
@@ -143,6 +137,49 @@ def test_end_commands_kills_one_that_is_just_being_started(monkeypatch: pytest.M
     monkeypatch.setattr(command, "_Process", start)
     with pytest.raises(CommandError, match="SIGKILL"):
         run_command("sleep 50")
+
+
+def test_a_pool_that_is_interrupted_ends_its_own_commands_only() -> None:
+    waits = "until [ -e go ]; do sleep 0.01; done"
+    other = pools.GetProcessPool("other", 1).add_process("c", f"touch other; {waits}")
+    mine: list[pools.CommandTask] = []
+
+    def interrupted() -> None:
+        with pools.GetProcessPool("mine", 1) as pool:
+            mine.append(pool.add_process("c", f"touch mine; {waits}"))
+            until(lambda: Path("other").exists() and Path("mine").exists(), "no start")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert mine[0].returncode == -signal.SIGKILL
+    Path("go").touch()
+    assert other.returncode == 0
+
+
+def test_a_pool_that_was_shut_down_before_it_is_interrupted_ends_its_commands_too() -> None:
+    pool = pools.GetProcessPool("mine", 1)
+    task = pool.add_process("c", "touch started; exec sleep 50")
+    until(Path("started").exists, "no start")
+    pool.shutdown(wait=False)
+    pool.abandon()
+    assert task.returncode == -signal.SIGKILL
+
+
+def test_a_command_for_whose_output_no_descriptor_is_left_keeps_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+
+    def one() -> int:
+        if made:
+            raise OSError(errno.EMFILE, "Too many open files")
+        made.append(os.open(os.devnull, os.O_RDONLY))
+        return made[0]
+
+    monkeypatch.setattr(streams, "_file_without_name", one)
+    with pytest.raises(OSError, match="Too many"):
+        run_command("true")
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(made[0])
 
 
 def test_forked_child_does_not_end_its_parents_commands() -> None:

@@ -13,20 +13,13 @@ from pathlib import Path
 import pytest
 
 from ..conftest import until
-from .script import run_script
+from .script import group_is_alive, is_alive, run_script
 
 GET = {
     "threads": "pools.GetThreadPool('p', 1)",
     "processes": "pools.GetMultithreadingPool('p', 1)",
     "commands": "pools.GetProcessPool('p', 1)",
 }
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
 
 
 def test_script_with_idle_pools_ends_at_once() -> None:
@@ -237,11 +230,3 @@ def test_no_helper_process_is_left() -> None:
     assert done.status == 0
     group = int(done.out)
     until(lambda: not group_is_alive(group), "processes are left")
-
-
-def group_is_alive(group: int) -> bool:
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    return True

@@ -265,6 +265,18 @@ def test_a_worker_that_has_begun_nothing_keeps_one_task() -> None:
     assert companion.end() == 0
 
 
+def test_the_tickets_are_not_closed_while_a_thread_takes_tasks_back() -> None:
+    companion = Companion("ended", dict(os.environ))
+    ending = threading.Thread(target=companion.end)
+    with companion._lock:  # as `take_back` has it
+        ending.start()
+        ending.join(0.2)
+        assert companion._unread is not None
+        assert not companion._unread.closed
+    ending.join()
+    assert companion.take_back() == []
+
+
 def test_a_death_in_a_group_costs_one_task_and_each_other_runs_once(tmp_path: Path) -> None:
     pool = pools.GetMultithreadingPool("p", 2)
     for task in [pool.submit(functions.add, i) for i in range(500)]:

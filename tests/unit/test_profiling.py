@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import pstats
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from nornir_pools.here import PROFILES
+from nornir_pools.profiling import call_profiled
 
 from .script import run_script
 
@@ -53,6 +57,12 @@ def test_profiles_of_all_workers_are_put_together(get: str, end: str, monkeypatc
     assert (done.status, done.out) == (0, "7\n"), done.err
     assert [path.name for path in Path("profiles").iterdir()] == ["script_aggregate.pstats"]
     assert calls_in(Path("profiles/script_aggregate.pstats")) == {"of_mine": 7 + 2, "around_it": 8}
+
+
+def test_a_task_may_empty_its_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv(PROFILES, str(tmp_path))
+    assert call_profiled(os.environ.pop, PROFILES) == str(tmp_path)
+    assert len(list(tmp_path.glob("*.pstats"))) == 1
 
 
 def test_what_a_killed_worker_has_done_before_is_in_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 import nornir_pools as pools
-from nornir_pools import PoolKind, PoolKindError
+from nornir_pools import PoolKind, PoolKindError, profiling, registry
+from nornir_pools.local import processes
 
 from .. import functions
 
@@ -47,6 +48,18 @@ def test_serial_pool_needs_a_name() -> None:
     with pytest.raises(ValueError, match="GetGlobalSerialPool"):
         pools.GetSerialPool(None)
     assert not pools.dictKnownPools
+
+
+def test_at_exit_no_server_is_left_though_profiles_cannot_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise OSError("no space left")
+
+    stopped: list[bool] = []
+    monkeypatch.setattr(profiling, "merge", fail)
+    monkeypatch.setattr(processes, "stop_servers", lambda: stopped.append(True))
+    with pytest.raises(OSError, match="no space"):
+        registry._at_exit()
+    assert stopped
 
 
 def test_name_of_another_kind_is_refused_with_both_kinds_named() -> None:

@@ -15,7 +15,7 @@ from nornir_pools import shared_memory
 from nornir_pools.here import MANAGER_ADDRESS, MANAGER_KEY
 
 from ..conftest import until
-from .script import run_script
+from .script import group_is_alive, run_script
 
 NAMES = (MANAGER_ADDRESS, MANAGER_KEY)
 
@@ -104,11 +104,3 @@ def test_nothing_is_left_of_it_however_the_script_ends(end: str) -> None:
     block, group = done.out.split()
     until(lambda: not exists(block), "the block is left")
     until(lambda: not group_is_alive(int(group)), "the manager is left")
-
-
-def group_is_alive(group: int) -> bool:
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    return True

@@ -16,6 +16,8 @@ import pytest
 
 import nornir_pools as pools
 from nornir_pools import CommandError, CommandStartError
+from nornir_pools.base import PoolBase
+from nornir_pools.parents import Parents
 
 from .. import functions
 from ..conftest import until
@@ -112,7 +114,9 @@ def test_elapsed_time_stands_still_when_the_task_is_over() -> None:
     assert (task.task_end_time, task.elapsed_time) == (end, elapsed)
 
 
-@pytest.mark.parametrize(("seconds", "text"), [(0, "00:00.00"), (61.5, "01:01.50"), (3723.25, "1:02:03.25")])
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "00:00.00"), (59.996, "01:00.00"), (61.5, "01:01.50"), (3723.25, "1:02:03.25")]
+)
 def test_elapsed_time_is_told(seconds: float, text: str) -> None:
     task = pools.GetSerialPool("s").add_task("t", functions.add, 1)
     task.task_end_time = task.task_start_time + seconds
@@ -347,3 +351,20 @@ def test_wait_in_several_threads_ends_with_the_task_or_its_time() -> None:
     for thread in threads:
         thread.join()
     assert got == [True] * 3
+
+
+class Late(PoolBase):
+    """A pool whose help before a wait takes all of the time."""
+
+    def _assist(self, task: pools.Task, timeout: float | None) -> float | None:
+        return 0.0
+
+
+def test_time_that_was_spent_on_help_is_part_of_the_time_to_wait() -> None:
+    pool = Late("late", 1)
+    parent, child = (pools.Task(pool, name, functions.add, (1,), {}) for name in ("parent", "child"))
+    begun = time.monotonic()
+    Parents(child, [parent], ()).wait(5)
+    with pytest.raises(TimeoutError, match="task 'parent' of pool 'late' is not done after 5 s"):
+        parent.wait(5)
+    assert time.monotonic() - begun < 4

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..efficiency import measured
+from ..facts import what
 from ..output import duration, memory, short
 from .markup import Html, group, table, tag
 
@@ -102,7 +103,7 @@ def slowest(view: RunView, now: float) -> Html:
 
 
 def _slow(seconds: float, task: TaskView, longest: float) -> list[object]:
-    command = "" if task.command is None else group((" ", tag("code", short(str(task.command), 200))))
+    command = "" if task.command is None else group((" ", tag("code", what(task))))
     return [
         str(task.number),
         group((short(task.name), command)),

@@ -53,9 +53,9 @@ def _file(name: str) -> str:
 def _head(view: RunView, now: float) -> Html:
     info, counts = view.info, view.counts
     ends = [task.finished for task in view.tasks if task.finished]
-    end = now if view.unfinished and not _lost(view) else max(ends, default=now)
+    end = now if view.unfinished and not lost(view) else max(ends, default=now)
     facts = [
-        ("state", state_of(view) + (", and none of its jobs is alive" if _lost(view) else "")),
+        ("state", state_of(view) + (", and none of its jobs is alive" if lost(view) else "")),
         ("started", f"{clock(info.started)} on {view.host}"),
         ("took" if not view.unfinished else "so far", duration(end - info.started)),
         ("tasks", f"{len(view.tasks):,}"),
@@ -73,14 +73,6 @@ def _head(view: RunView, now: float) -> Html:
         tag("div", *parts, class_="states"),
         tag("div", *legend, class_="legend") if shown else tag("p", "The run has no tasks.", class_="quiet"),
     )
-
-
-def _lost(view: RunView) -> bool:
-    """Whether its unfinished tasks wait for nobody, as far as can be told from here."""
-    try:
-        return lost(view)
-    except pools.SpoolError:  # the scheduler does not answer
-        return False
 
 
 def _jobs(view: RunView) -> str:
