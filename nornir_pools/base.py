@@ -187,14 +187,12 @@ class PoolBase(Holding, Appearance, PoolMembers):
                 outcome = None  # it was ended because it is to be cancelled
             else:
                 self._unasked.note(task.task_id, task.name, error)
-        pools, callbacks = here.pools, here.callbacks
-        here.pools, here.callbacks = pools | {self}, callbacks + 1  # the Future's callbacks run in here
         try:
             task._complete(outcome)
         finally:
-            here.pools, here.callbacks = pools, callbacks
             del self._finishing[task.task_id]
-            self._tell()
+            if self._told_below:
+                self._tell()
 
     def _was_asked(self, task: Task) -> None:
         """Its failure is known to the caller; and so is that of the parents that it tells of."""

@@ -7,7 +7,12 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent import futures
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from .here import here
+
+if TYPE_CHECKING:
+    from .base import PoolBase
 
 __all__ = ["Condition", "NotDoneError", "run_callbacks"]
 
@@ -49,16 +54,21 @@ class Condition:
             self._condition.notify_all()
 
 
-def run_callbacks(future: Any, callbacks: Sequence[Callable[[Any], object]]) -> None:
-    """Run a Future's callbacks, in the order in which they were added; what one raises is logged.
+def run_callbacks(future: Any, pool: PoolBase, callbacks: Sequence[Callable[[Any], object]]) -> None:
+    """Run the callbacks of a pool's Future, in the order in which they were added; what one raises is logged.
 
     In `futures.Future`, one that calls sys.exit keeps those after it from running and ends the thread, which here is one of
     a pool.
     """
-    for callback in callbacks:
-        try:
-            callback(future)
-        except BaseException as error:
-            if not isinstance(error, Exception) and threading.current_thread() is threading.main_thread():
-                raise
-            logger.exception("exception calling callback for %r", future)
+    pools, depth = here.pools, here.callbacks
+    here.pools, here.callbacks = pools | {pool}, depth + 1
+    try:
+        for callback in callbacks:
+            try:
+                callback(future)
+            except BaseException as error:
+                if not isinstance(error, Exception) and threading.current_thread() is threading.main_thread():
+                    raise
+                logger.exception("exception calling callback for %r", future)
+    finally:
+        here.pools, here.callbacks = pools, depth

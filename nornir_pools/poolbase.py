@@ -88,7 +88,7 @@ class LocalThreadPoolBase(PoolBase, ThreadPoolMembers):
     def _run(self, task: Task) -> None:
         if self._told_below:
             self._tell()
-        task.set_running_or_notify_cancel()
+        task._state = "RUNNING"  # whoever owns a task may say so without its lock: nobody waits for this state
         try:
             outcome = self._perform(task)
         except Exception as error:  # a fault of this package must not cost a worker, nor leave a task undone

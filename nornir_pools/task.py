@@ -197,8 +197,7 @@ class Task(futures.Future[Any], TaskMembers):
         return (func, args, kwargs) if parents is None else (func, *parents.fill(args, kwargs))
 
     def _let_go(self) -> None:
-        self.func, self.args, self.kwargs = None, (), {}
-        self.__dict__.pop("_parents", None)
+        self.func, self.args, self.kwargs, self._parents = None, (), {}, None
 
     def _read(self) -> None:
         """Unpickle the value, for who asks for it first. (Without a lock: that may run anything.)"""
@@ -214,7 +213,8 @@ class Task(futures.Future[Any], TaskMembers):
 
     def _complete(self, outcome: Outcome | None) -> None:
         """Give the Future its outcome (None: it was cancelled) and run its callbacks."""
-        self.set_completion_time()
+        if self.task_end_time is None:
+            self.task_end_time = time.monotonic()
         if outcome is None:
             if self._state == "RUNNING":  # it was ended; `futures.Future` can only cancel what has not begun
                 self._state = "PENDING"
@@ -237,7 +237,8 @@ class Task(futures.Future[Any], TaskMembers):
             self.set_exception(outcome.error)
 
     def _invoke_callbacks(self) -> None:
-        run_callbacks(self, self._done_callbacks)
+        if self._done_callbacks:  # no more will come: who adds one from now on runs it
+            run_callbacks(self, self._pool, self._done_callbacks)
 
     def _value_of(self, value: Any) -> Any:
         return value
