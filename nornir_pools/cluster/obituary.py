@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import (
+    InitializerError,
     JobCancelledError,
     JobError,
     JobLostError,
@@ -24,7 +25,7 @@ from ..errors import (
 from . import slurm
 from .jobs import Job
 
-__all__ = ["job_error", "mismatch", "nowhere", "refusal", "unseen"]
+__all__ = ["initializer_error", "job_error", "mismatch", "nowhere", "refusal", "unseen"]
 
 _WORDS: dict[type, tuple[str, str]] = {
     JobTimeoutError: ("reached its time limit", "give it more with timeout_min="),
@@ -89,6 +90,17 @@ def nowhere(pool: str, task: str, folder: Path) -> JobLostError:
 def refusal(pool: str, error: Exception) -> PoolError:
     """The error for tasks whose jobs cannot be sent; `error` is what sbatch said, or what is wrong with the run's folder."""
     return error if isinstance(error, SpoolError) else SubmissionError(f"pool {pool!r}: SLURM refused the job: {error}")
+
+
+def initializer_error(pool: str, facts: dict[str, Any]) -> InitializerError:
+    """The error for all tasks of a pool whose initializer has failed; `facts` are the worker's."""
+    name, trace = facts["initializer"], facts["traceback"].rstrip()
+    return InitializerError(
+        f"pool {pool!r}: its initializer, {name}, has failed on {facts['host']} (job {facts['job']}), so it runs no task any more: "
+        f"{facts['error']}\n{trace}\nMend that, shut the pool down and ask for it again to get a new one; the job's log: "
+        f"{facts.get('log') or 'none'}",
+        initializer=name,
+    )
 
 
 def mismatch(pool: str, facts: dict[str, Any]) -> PythonMismatchError:

@@ -21,7 +21,6 @@ import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 
 from ..errors import (
     JobCancelledError,
@@ -33,6 +32,7 @@ from ..errors import (
     NodeFailedError,
     WorkerDiedError,
 )
+from ..hosts import looks_installed
 
 __all__ = [
     "Ending",
@@ -104,16 +104,6 @@ def is_available() -> bool:
     except SlurmError as error:
         return "configuration source" not in str(error)
     return True
-
-
-def looks_installed() -> bool:
-    """Whether this machine evidently belongs to a SLURM cluster, although ``sbatch`` may not be on PATH."""
-    files = [
-        os.environ.get("SLURM_CONF") or "/etc/slurm/slurm.conf",
-        "/etc/slurm-llnl/slurm.conf",
-        "/run/slurm/conf/slurm.conf",
-    ]
-    return any(Path(file).is_file() for file in files)
 
 
 def run(

@@ -3,6 +3,7 @@
 ::
 
     run.json                        what the run is
+    initializer                     a call: what each process makes before its first task, if run.json tells of it
     journal.jsonl                   what the pool did, one JSON object a line
     holder, lock                    which process holds the run (lease.py)
     shared/DIGEST                   contexts, and values that many tasks use, each once
@@ -199,6 +200,7 @@ class Spool(Packs):
             shutil.rmtree(self.path / name, ignore_errors=True)
         if not failed:
             shutil.rmtree(self.path / "failed", ignore_errors=True)
+            self.remove("initializer")
 
     # --- the worker's side
 

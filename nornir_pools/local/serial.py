@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from types import FrameType
+from typing import Any
 
 from .. import outcome as outcomes
 from ..base import PoolBase, PoolKind
@@ -21,8 +22,8 @@ class SerialPool(PoolBase):
     kind = PoolKind.THREAD
     _waits_itself = True
 
-    def __init__(self, name: str = "", num_threads: int | None = None) -> None:
-        super().__init__(name, 1)
+    def __init__(self, name: str = "", num_threads: int | None = None, **given: Any) -> None:
+        super().__init__(name, 1, **given)
 
     def _launch(self, task: Task) -> None:
         run_here(self, task)
@@ -32,7 +33,12 @@ def run_here(pool: PoolBase, task: Task) -> None:
     """Run the task in this thread. Ctrl-C is the user's word to this program, so it leaves here; all else is the outcome."""
     task.set_running_or_notify_cancel()
     with _noting_interrupts() as interrupts:
-        outcome = outcomes.call(*task._take_call())
+        if pool._initializer is not None:
+            pool._initializer.call_once()
+        if pool._initializer is None or pool._initializer.error is None:
+            outcome = outcomes.call(*task._take_call())
+        else:
+            outcome = outcomes.failure(pool._initializer.failure(), task.name)
     pool._finish(task, outcome)
     if interrupts:
         raise KeyboardInterrupt
