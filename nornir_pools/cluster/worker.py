@@ -83,7 +83,7 @@ class Worker:
         """Run tasks until there is nothing more to do."""
         run = json.loads(self.spool.read("run.json"))
         self._fingerprints = run["environment"]
-        self._pool, self._initializer = run["pool"], run.get("initializer") or ""
+        self._pool, self._initializer = run.get("pool", ""), run.get("initializer") or ""
         self._limits = limits_of(run, self.task_timeout)
         # Where there is no scheduler to divide it, the machine is shared by as many workers as there may be.
         self._threads = max(1, usable_cpus() // (run["num_threads"] if run.get("executor") == "local" else 1))
