@@ -74,7 +74,7 @@ def GetThreadPool(
     from .local.threads import ThreadPool
 
     name = Poolname or "Global local thread pool"
-    return get_pool(name, ThreadPool, num_threads, initializer=initializer, initargs=tuple(initargs))
+    return get_pool(name, ThreadPool, num_threads, initializer=initializer, initargs=initargs)
 
 
 def GetMultithreadingPool(
@@ -97,7 +97,7 @@ def GetMultithreadingPool(
     from .local.processes import ProcessPool
 
     limits = {"task_timeout": task_timeout, "max_tasks_per_child": max_tasks_per_child, "max_child_mem_gb": max_child_mem_gb}
-    given = {"initializer": initializer, "initargs": tuple(initargs), **limits}
+    given = {"initializer": initializer, "initargs": initargs, **limits}
     return get_pool(Poolname or "Global multithreading pool", ProcessPool, limited(num_threads), **given)
 
 
@@ -112,7 +112,7 @@ def GetProcessPool(
     from .local.commands import CommandPool
 
     name = Poolname or "Global process pool"
-    return get_pool(name, CommandPool, num_threads, initializer=initializer, initargs=tuple(initargs))
+    return get_pool(name, CommandPool, num_threads, initializer=initializer, initargs=initargs)
 
 
 def GetLocalMachinePool(
@@ -130,7 +130,7 @@ def GetLocalMachinePool(
     from .local.machine import LocalMachinePool
 
     limits = {"task_timeout": task_timeout, "max_tasks_per_child": max_tasks_per_child, "max_child_mem_gb": max_child_mem_gb}
-    given = {"initializer": initializer, "initargs": tuple(initargs), **limits}
+    given = {"initializer": initializer, "initargs": initargs, **limits}
     return get_pool(Poolname or "Global local machine pool", LocalMachinePool, limited(num_threads), **given)
 
 
@@ -146,7 +146,7 @@ def GetSerialPool(
 
     if Poolname is None:
         raise ValueError("GetSerialPool needs a name; GetGlobalSerialPool() gives the global one")
-    return get_pool(Poolname, SerialPool, num_threads, initializer=initializer, initargs=tuple(initargs))
+    return get_pool(Poolname, SerialPool, num_threads, initializer=initializer, initargs=initargs)
 
 
 def GetClusterPool(Poolname: str | None = None, num_threads: int | None = None, **options: Any) -> ClusterPool:

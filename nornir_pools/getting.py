@@ -18,6 +18,8 @@ def get_pool(name: str, kind: type[_P], num_threads: int | None, **given: Any) -
 
     Raises PoolKindError if it is of another kind, or was made with something else.
     """
+    if "initargs" in given:
+        given["initargs"] = tuple(given["initargs"])
     given = {option: value for option, value in given.items() if value is not None and value != ()}
     pool = registry.get(name, kind, lambda: kind(name, num_threads, **given))
     pool.check_same_options(given)

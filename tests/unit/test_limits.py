@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -137,7 +138,7 @@ def test_it_is_tried_again_if_that_is_asked_for(tmp_path: Path) -> None:
 def test_a_run_that_is_attached_to_keeps_its_limits_in_workers_of_other_hands(tmp_path: Path) -> None:
     pool = get("local", max_jobs=0, task_timeout=0.5, initializer=functions.set_up, initargs=(str(tmp_path / "log"), "model"))
     tasks = [pool.add_task("long", time.sleep, LONG), pool.add_task("set up", functions.what_was_set_up)]
-    words = [os.sys.executable, "-m", "nornir_pools.cluster.worker", str(pool.folder), "--idle", "0.5", "--job", "mine"]
+    words = [sys.executable, "-m", "nornir_pools.cluster.worker", str(pool.folder), "--idle", "0.5", "--job", "mine"]
     root = str(Path(pools.__file__).parents[1])
     subprocess.run(words, env={**os.environ, "PYTHONPATH": root}, check=True, timeout=50)
     assert isinstance(tasks[0].exception(50), pools.TaskTimeoutError)
