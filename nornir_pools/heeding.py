@@ -30,7 +30,7 @@ def check_here(options: Mapping[str, Any], pool: str, *, ends_tasks: bool) -> No
     check_value("task_timeout", timeout)
     if not ends_tasks:
         raise OptionError(
-            f"pool {pool!r} cannot see to task_timeout={timeout!r}: its tasks run in threads of this program, which nothing can "
-            "end from outside; use GetMultithreadingPool, GetLocalMachinePool or GetClusterPool, or for a command the argument "
-            "timeout= of add_process"
+            f"pool {pool!r} cannot see to task_timeout={timeout!r}: its tasks run in threads of this program, which nothing "
+            "can end from outside; use GetMultithreadingPool, GetLocalMachinePool or GetClusterPool, or for a command the "
+            "argument timeout= of add_process"
         )

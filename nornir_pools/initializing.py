@@ -23,7 +23,9 @@ class Initializer:
 
     def __init__(self, pool: str, func: Callable[..., object], args: tuple[Any, ...]) -> None:
         if not callable(func):
-            raise TypeError(f"pool {pool!r}: its initializer must be a function, not {func!r} (pass the function, not its result)")
+            raise TypeError(
+                f"pool {pool!r}: its initializer must be a function, not {func!r} (pass the function, not its result)"
+            )
         self.error: InitializerError | None = None
         """What has become of the pool, once it has failed."""
         self.name = f"{getattr(func, '__module__', '')}.{getattr(func, '__qualname__', repr(func))}".lstrip(".")

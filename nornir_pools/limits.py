@@ -46,8 +46,8 @@ def timeout_error(task: str, pool: str, seconds: float, ended: str, **parts: str
     """The error for a task that has had its time, so that what ran it was `ended`."""
     log = f"; the job's log: {parts['log'] or 'none'}" if "log" in parts else ""
     return TaskTimeoutError(
-        f"task {task!r} of pool {pool!r} took longer than its task_timeout of {seconds:g} s, so {ended} was ended; give it more "
-        f"with with_options(task_timeout=…){log}",
+        f"task {task!r} of pool {pool!r} took longer than its task_timeout of {seconds:g} s, so {ended} was ended; give it "
+        f"more with with_options(task_timeout=…){log}",
         seconds=seconds,
         **parts,
     )

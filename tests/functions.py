@@ -338,3 +338,11 @@ def start_programs_and_hang(path: str) -> None:
     assert child.stdout is not None
     append_line(path, f"{os.getpid()} {child.pid} {child.stdout.readline().strip()}")
     time.sleep(1000)
+
+
+def hang_once(log: str) -> int:
+    """Do not end, the first time."""
+    append_line(log, os.getpid())
+    if len(Path(log).read_text().splitlines()) == 1:
+        time.sleep(100)
+    return os.getpid()

@@ -215,7 +215,7 @@ class Endings:
         return True
 
     def _note_fruitless(self, job: Job, ending: slurm.Ending, *, stillborn: bool, why: PoolError | None = None) -> None:
-        """A job has ended and no task was ever done in it; `stillborn`: it was never able to do one; `why`, if that is known."""
+        """A job has ended and no task was ever done in it; `stillborn`: it was never able to do one; `why`: if it is known."""
         group = self._ledger.groups[job.group]
         error: PoolError = job_error(self._pool, "", job, ending)
         cause = cause_of(error)

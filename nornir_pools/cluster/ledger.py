@@ -187,7 +187,7 @@ class Ledger:
                     self.fail_waiting(group, error)
 
     def stop(self, error: PoolError) -> None:
-        """Run nothing more, for a reason that lies in the pool itself: those that wait fail, and who adds more gets this error."""
+        """Run nothing more, for a reason that lies in the pool itself: those that wait fail, and who adds more gets it."""
         if self.failures.error is None:
             self.failures.stop(error)
             self._stop(error)

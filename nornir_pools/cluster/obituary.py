@@ -96,8 +96,8 @@ def initializer_error(pool: str, facts: dict[str, Any]) -> InitializerError:
     """The error for all tasks of a pool whose initializer has failed; `facts` are the worker's."""
     name, trace = facts["initializer"], facts["traceback"].rstrip()
     return InitializerError(
-        f"pool {pool!r}: its initializer, {name}, has failed on {facts['host']} (job {facts['job']}), so it runs no task any more: "
-        f"{facts['error']}\n{trace}\nMend that, shut the pool down and ask for it again to get a new one; the job's log: "
+        f"pool {pool!r}: its initializer, {name}, has failed on {facts['host']} (job {facts['job']}), so it runs no task any "
+        f"more: {facts['error']}\n{trace}\nMend that, shut the pool down and ask for it again to get a new one; the job's log: "
         f"{facts.get('log') or 'none'}",
         initializer=name,
     )

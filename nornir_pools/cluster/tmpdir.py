@@ -31,7 +31,7 @@ def enter(place: str) -> None:
     if place:
         os.environ["TMPDIR"] = place
         if tempfile := sys.modules.get("tempfile"):
-            tempfile.tempdir = None  # what it has found out before; it looks once
+            vars(tempfile)["tempdir"] = None  # what it has found out before; it looks once
 
 
 def empty(place: str) -> None:

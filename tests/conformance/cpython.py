@@ -224,7 +224,12 @@ CHECKS: tuple[tuple[str, str, str, str], ...] = (
         UNIT + "test_processes.py::test_as_many_workers_are_used_as_there_may_be",
     ),
     ("test_process_pool", "test_max_tasks_per_child", "a worker ends after so many tasks", _REPLACED),
-    ("test_process_pool", "test_max_tasks_per_child_defaults_to_spawn_context", "and how it is started then", "– none of ours is ever a bare fork"),
+    (
+        "test_process_pool",
+        "test_max_tasks_per_child_defaults_to_spawn_context",
+        "and how it is started then",
+        "– none of ours is ever a bare fork",
+    ),
     ("test_process_pool", "test_max_tasks_per_child_pending_tasks_gh115634", "and that it is replaced", _REPLACED_AT_END),
     ("test_process_pool", "test_shutdown_no_wait_max_tasks_gh119592", "also after shutdown", _REPLACED_AT_END),
     ("test_process_pool", "test_gc_during_max_tasks_worker_exit_gh152967", "or that tasks fail", _REPLACED_AT_END),

@@ -100,8 +100,8 @@ def test_where_jobs_are_sent_from_pools_are_modest_and_say_so_once(
     (tmp_path / "sbatch").touch(0o755)
     assert hosts.default_workers() == 16  # packages without a cluster
     (tmp_path / "slurm.conf").touch()
-    for name, get in enumerate((pools.GetThreadPool, pools.GetMultithreadingPool, pools.GetProcessPool, pools.GetLocalMachinePool)):
-        assert get(f"p{name}").num_threads == 4
+    for name in ("GetThreadPool", "GetMultithreadingPool", "GetProcessPool", "GetLocalMachinePool"):
+        assert getattr(pools, name)(name).num_threads == 4
     assert pools.GetClusterPool("local", executor="local").num_threads == 4
     assert pools.GetThreadPool("many", 12).num_threads == 12
     assert ["4 workers here, for 16 CPUs" in record.getMessage() for record in caplog.records] == [True]

@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 import nornir_pools as pools
@@ -34,19 +33,22 @@ def test_what_cannot_be_called_or_sent_is_refused_when_the_pool_is_made() -> Non
 
 
 def test_a_pool_that_was_made_with_another_one_is_refused() -> None:
+    np = pytest.importorskip("numpy")
     array = np.arange(3)
     pool = pools.GetThreadPool("p", initializer=functions.echo, initargs=[array])
     assert pools.GetThreadPool("p") is pool
     assert pools.GetThreadPool("p", initializer=functions.echo, initargs=(array,)) is pool
     for other in ({"initializer": functions.add}, {"initializer": functions.echo, "initargs": [array + 1]}):
         with pytest.raises(pools.PoolKindError, match="'p' exists with init"):
-            pools.GetThreadPool("p", **other)  # type: ignore[arg-type]
+            pools.GetThreadPool("p", **other)
 
 
 @pytest.mark.parametrize("kind", ["processes", "local"])
 def test_one_that_ends_its_process_ends_the_pool(kind: str) -> None:
     pool = get(kind, initializer=functions.die, initargs=("os._exit",))
-    with pytest.raises(pools.InitializerError, match=r"functions\.die, has failed.*that called it ended by itself with exit status 3"):
+    with pytest.raises(
+        pools.InitializerError, match=r"functions\.die, has failed.*that called it ended by itself with exit status 3"
+    ):
         pool.add_task("t", functions.add, 1).wait(50)
 
 
@@ -67,7 +69,9 @@ def test_a_process_that_takes_the_place_of_another_is_set_up_too(kind: str, tmp_
 
 def test_a_failed_task_that_is_run_again_finds_its_process_set_up(tmp_path: Path) -> None:
     pool = get("local", initializer=functions.set_up, initargs=(str(tmp_path / "log"), "model"))
-    assert isinstance(pool.add_task("t", functions.fail_unless_set_up, str(tmp_path / "mark")).exception(50), functions.PlainError)
+    assert isinstance(
+        pool.add_task("t", functions.fail_unless_set_up, str(tmp_path / "mark")).exception(50), functions.PlainError
+    )
     pool.shutdown()
     run = pool.folder
     (task,) = pools.retry(run).tasks
