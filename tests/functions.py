@@ -240,7 +240,7 @@ def double_in_place(array: Any) -> Any:
 def pool_inside(kind: str) -> Any:
     import nornir_pools as pools
 
-    get = {"threads": pools.GetThreadPool, "processes": pools.GetMultithreadingPool}[kind]
+    get: Any = {"threads": pools.GetThreadPool, "processes": pools.GetMultithreadingPool}[kind]
     with get("inside", 2) as pool:
         return pool.add_task("in", add, 1, 2).wait_return()
 
