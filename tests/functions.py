@@ -346,3 +346,9 @@ def hang_once(log: str) -> int:
     if len(Path(log).read_text().splitlines()) == 1:
         time.sleep(100)
     return os.getpid()
+
+
+def succeed_once(log: str) -> None:
+    append_line(log, os.getpid())
+    if len(Path(log).read_text().splitlines()) > 1:
+        raise PlainError(log)

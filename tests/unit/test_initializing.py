@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import nornir_pools as pools
+from nornir_pools.cluster.jobs import FRUITLESS
 
 from .. import functions
 
@@ -78,6 +79,16 @@ def test_a_failed_task_that_is_run_again_finds_its_process_set_up(tmp_path: Path
     assert task.wait_return(50) == "model"
     assert pools.recorded_call(run, "t")() == "model"
     assert len((tmp_path / "log").read_text().splitlines()) == 3
+
+
+def test_one_that_fails_where_it_had_not_failed_before_is_tried_in_other_jobs_first(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    pool = get("local", initializer=functions.succeed_once, initargs=(str(log),), max_tasks_per_child=1)
+    assert pool.add_task("first", functions.add, 1).wait_return(50) == 2
+    assert isinstance(pool.add_task("second", functions.add, 1).exception(50), pools.InitializerError)
+    assert len(log.read_text().splitlines()) == 1 + FRUITLESS
+    log.unlink()
+    assert pool.add_task("third", functions.add, 1).wait_return(50) == 2  # it has not stopped
 
 
 def test_the_serial_pool_calls_it_at_the_first_task_only(tmp_path: Path) -> None:
