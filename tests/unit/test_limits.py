@@ -100,6 +100,17 @@ def test_setting_a_process_up_is_no_part_of_a_tasks_time(kind: str, tmp_path: Pa
     assert pool.add_task("t", functions.add, 1).wait_return(50) == 2
 
 
+def test_a_worker_process_is_waited_for_before_the_time_of_its_task_begins() -> None:
+    pool = get("processes")
+    assert pool.add_task("t", functions.add, 1).wait_return(50) == 2
+    assert [companion.greets for companion in pool._companions.values()] == [False]
+    limited = pool.with_options(task_timeout=50)
+    with pytest.raises(pools.WorkerDiedError):
+        pool.add_task("dead", functions.die, "SIGKILL").wait(50)
+    assert limited.add_task("t", functions.add, 1).wait_return(50) == 2
+    assert [companion.greets for companion in pool._companions.values()] == [True]
+
+
 def test_what_a_tasks_process_has_started_in_a_job_ends_with_it(tmp_path: Path) -> None:
     pool = get("local")
     log = tmp_path / "log"
