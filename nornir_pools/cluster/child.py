@@ -189,12 +189,15 @@ def _run_tasks(
         end_pools()
         return
     os.write(reports, f"{_READY}\n".encode())
-    with open(orders, "rb", buffering=0) as lines:
-        while order := lines.readline():
-            draft, environment = runner.run(order.decode().strip())
-            os.write(reports, f"{_ENVIRONMENT if environment else _OWN}{draft}\n".encode())
-            tmpdir.empty(place)  # nobody has to wait for that
-    end_pools()
+    try:
+        with open(orders, "rb", buffering=0) as lines:
+            while order := lines.readline():
+                draft, environment = runner.run(order.decode().strip())
+                os.write(reports, f"{_ENVIRONMENT if environment else _OWN}{draft}\n".encode())
+                tmpdir.empty(place)  # nobody has to wait for that
+        end_pools()
+    finally:
+        tmpdir.remove(place)  # if the worker was killed, nobody else will
 
 
 class _Runner:

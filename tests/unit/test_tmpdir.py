@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,19 @@ def test_that_of_a_killed_task_goes_too(parent: Path) -> None:
     place, found = pool.add_task("next", use_place).wait_return(50)
     assert found == []
     assert os.listdir(parent) == [os.path.basename(place)]
+
+
+def test_that_of_a_killed_worker_goes_with_its_process(parent: Path, tmp_path: Path) -> None:
+    pool = get()
+    task = pool.add_task("t", functions.touch_and_wait, str(tmp_path / "mark"), str(tmp_path / "go"))
+    functions.wait_for_file(str(tmp_path / "mark"))
+    assert len(os.listdir(parent)) == 1
+    (job,) = pool._run.watcher.supply._launcher._processes.values()
+    os.kill(job[0], signal.SIGKILL)
+    (tmp_path / "go").touch()
+    task.wait(50)  # in another job
+    pool.shutdown()
+    until(lambda: not os.listdir(parent), "a folder is left")
 
 
 def test_a_place_that_cannot_be_used_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
