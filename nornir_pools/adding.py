@@ -134,7 +134,8 @@ class Adding(futures.Executor):
 
         `after`: a task or future, or several, that have to succeed before these tasks start, which get nothing of them.
 
-        A pool of this machine takes them too and has no use for them, so that a script can move to a cluster.
+        A pool of this machine takes them too and has no use for them, so that a script can move to a cluster; but for
+        `task_timeout`, which pools of worker processes heed, and those of threads refuse.
         Raises OptionError for a name that is no option.
         """
         raise NotImplementedError

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterable
 from concurrent.futures import as_completed, wait
 from typing import TYPE_CHECKING, Any
 
 from . import registry, settings
 from .base import PoolBase, PoolKind
 from .base import PoolBase as IPool
+from .getting import get_pool, limited
 
 if TYPE_CHECKING:  # a getter imports what it makes: a script with threads needs neither multiprocessing nor the cluster
     from multiprocessing.managers import SharedMemoryManager
@@ -57,67 +59,113 @@ __all__ = [
 dictKnownPools = registry.known  # noqa: N816 - upstream's name, which callers touch
 
 
-def GetThreadPool(Poolname: str | None = None, num_threads: int | None = None) -> ThreadPool:
+def GetThreadPool(
+    Poolname: str | None = None,
+    num_threads: int | None = None,
+    *,
+    initializer: Callable[..., object] | None = None,
+    initargs: Iterable[Any] = (),
+) -> ThreadPool:
     """The pool of threads of that name (None: the global one), made with `num_threads` threads if it does not exist.
+
+    Each thread calls ``initializer(*initargs)`` before its first task, as in the standard library; so it is on every pool, in
+    the thread or process that runs tasks. If it fails, so do all tasks of the pool (InitializerError).
 
     `num_threads` is None for as many as this process may use CPUs, and of no account for a pool that exists. This and the
     other getters raise PoolKindError if the name belongs to a pool of another kind, OptionError for a number below 1.
     """
     from .local.threads import ThreadPool
 
-    return registry.get(name := Poolname or "Global local thread pool", ThreadPool, lambda: ThreadPool(name, num_threads))
+    name = Poolname or "Global local thread pool"
+    return get_pool(name, ThreadPool, num_threads, initializer=initializer, initargs=initargs)
 
 
-def GetMultithreadingPool(Poolname: str | None = None, num_threads: int | None = None) -> ProcessPool:
+def GetMultithreadingPool(
+    Poolname: str | None = None,
+    num_threads: int | None = None,
+    *,
+    initializer: Callable[..., object] | None = None,
+    initargs: Iterable[Any] = (),
+    task_timeout: float | None = None,
+    max_tasks_per_child: int | None = None,
+    max_child_mem_gb: float | None = None,
+) -> ProcessPool:
     """The pool of worker processes of that name, made with `num_threads` of them (None: as many as this process may use CPUs).
 
     Each worker's libraries are told its share of the CPUs (OMP_NUM_THREADS and its like, where they are not set).
+    A task that takes longer than `task_timeout` seconds is ended, and fails with TaskTimeoutError (``with_options`` has another
+    limit for single tasks). A worker is replaced after `max_tasks_per_child` tasks, or once it holds more memory than
+    `max_child_mem_gb` (GB of 1024³ bytes) after a task. Raises OptionError for what is wrong with these.
     """
     from .local.processes import ProcessPool
 
-    name, count = Poolname or "Global multithreading pool", _limited(num_threads)
-    return registry.get(name, ProcessPool, lambda: ProcessPool(name, count))
+    limits = {"task_timeout": task_timeout, "max_tasks_per_child": max_tasks_per_child, "max_child_mem_gb": max_child_mem_gb}
+    given = {"initializer": initializer, "initargs": initargs, **limits}
+    return get_pool(Poolname or "Global multithreading pool", ProcessPool, limited(num_threads), **given)
 
 
-def GetProcessPool(Poolname: str | None = None, num_threads: int | None = None) -> CommandPool:
-    """The pool of that name for shell commands, at most `num_threads` at once."""
+def GetProcessPool(
+    Poolname: str | None = None,
+    num_threads: int | None = None,
+    *,
+    initializer: Callable[..., object] | None = None,
+    initargs: Iterable[Any] = (),
+) -> CommandPool:
+    """The pool of that name for shell commands, at most `num_threads` at once. (For a limit: ``add_process(…, timeout=)``.)"""
     from .local.commands import CommandPool
 
-    return registry.get(name := Poolname or "Global process pool", CommandPool, lambda: CommandPool(name, num_threads))
+    name = Poolname or "Global process pool"
+    return get_pool(name, CommandPool, num_threads, initializer=initializer, initargs=initargs)
 
 
 def GetLocalMachinePool(
-    Poolname: str | None = None, num_threads: int | None = None, is_global: bool = False
+    Poolname: str | None = None,
+    num_threads: int | None = None,
+    is_global: bool = False,
+    *,
+    initializer: Callable[..., object] | None = None,
+    initargs: Iterable[Any] = (),
+    task_timeout: float | None = None,
+    max_tasks_per_child: int | None = None,
+    max_child_mem_gb: float | None = None,
 ) -> LocalMachinePool:
-    """The pool of that name that takes calls, for worker processes, and commands."""
+    """The pool of that name that takes calls, for worker processes as those of `GetMultithreadingPool`, and commands."""
     from .local.machine import LocalMachinePool
 
-    name, count = Poolname or "Global local machine pool", _limited(num_threads)
-    return registry.get(name, LocalMachinePool, lambda: LocalMachinePool(name, count))
+    limits = {"task_timeout": task_timeout, "max_tasks_per_child": max_tasks_per_child, "max_child_mem_gb": max_child_mem_gb}
+    given = {"initializer": initializer, "initargs": initargs, **limits}
+    return get_pool(Poolname or "Global local machine pool", LocalMachinePool, limited(num_threads), **given)
 
 
-def GetSerialPool(Poolname: str | None, num_threads: int | None = None) -> SerialPool:
-    """The pool of that name that runs each task at once, in the caller. Raises ValueError if it is None."""
+def GetSerialPool(
+    Poolname: str | None,
+    num_threads: int | None = None,
+    *,
+    initializer: Callable[..., object] | None = None,
+    initargs: Iterable[Any] = (),
+) -> SerialPool:
+    """The pool of that name that runs each task at once, in the caller, and before the first one the initializer.
+
+    Raises ValueError if the name is None.
+    """
     from .local.serial import SerialPool
 
     if Poolname is None:
         raise ValueError("GetSerialPool needs a name; GetGlobalSerialPool() gives the global one")
-    return registry.get(Poolname, SerialPool, lambda: SerialPool(Poolname))
+    return get_pool(Poolname, SerialPool, num_threads, initializer=initializer, initargs=initargs)
 
 
 def GetClusterPool(Poolname: str | None = None, num_threads: int | None = None, **options: Any) -> ClusterPool:
     """The cluster pool of that name: its tasks are SLURM jobs, or processes of this machine where there is no SLURM.
 
     `num_threads` is the most jobs at once; `options` are those of `nornir_pools.options.Options` and submitit's names
-    for job options (`timeout_min`, `mem_gb`, `slurm_partition` …). Raises OptionError for what is wrong with them, and
+    for job options (`timeout_min`, `mem_gb`, `slurm_partition` …), `initializer` and `initargs` (called in each process that
+    runs tasks, as on every pool). Raises OptionError for what is wrong with them, and
     PoolKindError if the pool exists and was made with others.
     """
     from .cluster.pool import ClusterPool
 
-    name = Poolname or "Global cluster pool"
-    pool = registry.get(name, ClusterPool, lambda: ClusterPool(name, num_threads, **options))
-    pool.check_same_options(options)
-    return pool
+    return get_pool(Poolname or "Global cluster pool", ClusterPool, num_threads, **options)
 
 
 def GetParallelPythonPool(Poolname: str | None = None, num_threads: int | None = None) -> ClusterPool:
@@ -224,11 +272,6 @@ def FastClosePools() -> None:
     for pool in registry.pools_of(PoolKind.PROCESS):
         pool.terminate_workers()
     ClosePools()
-
-
-def _limited(num_threads: int | None) -> int | None:
-    """What a pool of worker processes gets: the number asked for, or of CPUs, within the limit on both."""
-    return settings.limit_threads(settings.usable_cpus() if num_threads is None else num_threads)
 
 
 def get_or_create_shared_memory_manager(authkey: bytes | None = None) -> SharedMemoryManager:

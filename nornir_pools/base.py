@@ -26,12 +26,13 @@ from .appearance import Appearance
 from .errors import CommandError, OptionError, PoolClosedError, PoolError, WorkerDiedError
 from .here import here
 from .holding import Holding
+from .hosts import default_workers
+from .initializing import Initializing
 from .kinds import PoolKind
 from .members import PoolMembers
 from .outcome import Outcome
 from .parents import Parents, check_after, replace_tasks
 from .progress import Watch
-from .settings import usable_cpus
 from .task import Task
 from .tasks import Tasks, Unasked
 
@@ -51,19 +52,22 @@ def live_pools() -> list[PoolBase]:
     return [pool for pool in list(_live) if not pool._over]
 
 
-class PoolBase(Holding, Appearance, PoolMembers):
+class PoolBase(Holding, Initializing, Appearance, PoolMembers):
     """A pool: a `concurrent.futures.Executor` whose Futures have names.
 
-    `num_threads` is the most tasks that run at once (None: as many as this process may use CPUs).
+    `num_threads` is the most tasks that run at once (None: as many as this process may use CPUs, but few on a login node).
+    Each worker calls `initializer` with `initargs` before its first task. Raises OptionError, or TypeError, for what is wrong.
     """
 
     kind = PoolKind.PROCESS
     _sends_calls = False  # to other processes, so that it is worth while to send several at once
+    _ends_tasks = False  # that have had their time
 
-    def __init__(self, name: str = "", num_threads: int | None = None) -> None:
+    def __init__(self, name: str = "", num_threads: int | None = None, **given: Any) -> None:
         super().__init__()
         self._name = str(name)
-        self.num_threads = num_threads if num_threads is not None else usable_cpus()
+        Initializing.__init__(self, **given)
+        self.num_threads = num_threads if num_threads is not None else default_workers()
         if not isinstance(self.num_threads, int) or self.num_threads < 1:
             raise OptionError(f"num_threads of pool {self._name!r} must be a whole number of at least 1, not {num_threads!r}")
         self._lock = threading.Lock()  # guards _closed against registration: what is registered will be waited for
@@ -89,9 +93,9 @@ class PoolBase(Holding, Appearance, PoolMembers):
     # --- adding tasks
 
     def with_options(self, *, after: Any = (), **options: Any) -> PoolView:
-        from .options import check_names  # a pool of threads has no other use for it
+        from .heeding import check_here  # a pool of threads has no other use for it
 
-        check_names(options)
+        check_here(options, self._name, ends_tasks=self._ends_tasks)
         return PoolView(self, options, check_after(after))
 
     def _add(
@@ -119,6 +123,8 @@ class PoolBase(Holding, Appearance, PoolMembers):
         with self._lock:
             if self._closed:
                 raise PoolClosedError(f"pool {self._name!r} was shut down; ask for it again by its name to get a new one")
+            if self._initializer is not None:
+                self._check_initializer()
             self._unfinished[task.task_id] = task
             self._added += 1
         try:

@@ -11,6 +11,8 @@
     ├── ParentFailedError (RuntimeError)    a task that this one was given, or came after, has failed
     ├── TaskExitError (RuntimeError)        the task called sys.exit
     ├── TaskInterruptedError (RuntimeError) the task raised KeyboardInterrupt
+    ├── TaskTimeoutError (RuntimeError)     the task took longer than its task_timeout (not a TimeoutError, see below)
+    ├── InitializerError (RuntimeError)     the pool's initializer has failed, so no task of it is run
     ├── CommandError (RuntimeError)         a command was killed by a signal
     │   └── CommandStartError (OSError)     ... or could not be started
     ├── WorkerDiedError (RuntimeError)      the process running the task died
@@ -43,6 +45,7 @@ __all__ = [
     "BudgetSpentError",
     "CommandError",
     "CommandStartError",
+    "InitializerError",
     "JobCancelledError",
     "JobError",
     "JobLostError",
@@ -64,6 +67,7 @@ __all__ = [
     "SubmissionError",
     "TaskExitError",
     "TaskInterruptedError",
+    "TaskTimeoutError",
     "TasksFailedError",
     "WorkerDiedError",
     "WorkerOutOfMemoryError",
@@ -122,6 +126,28 @@ class TaskExitError(PoolError, RuntimeError):
 
 class TaskInterruptedError(PoolError, RuntimeError):
     """The task raised KeyboardInterrupt by itself."""
+
+
+class TaskTimeoutError(PoolError, RuntimeError):
+    """The task took longer than its `task_timeout`, `seconds`, so what ran it was ended.
+
+    Give it more with ``with_options(task_timeout=…)``. In a job: its `job_id`, the path of its `log`, and in `tries` a line
+    for each time it was tried.
+    """
+
+    seconds: float = 0.0
+    job_id: str = ""
+    log: str = ""
+    tries: tuple[str, ...] = ()
+
+
+class InitializerError(PoolError, RuntimeError):
+    """The pool's `initializer` (its name) raised, or took its worker down; no task of the pool is run any more.
+
+    What it raised is the ``__cause__``, or, from a job, stands in the message with its traceback.
+    """
+
+    initializer: str = ""
 
 
 class CommandError(PoolError, RuntimeError):

@@ -15,7 +15,7 @@ from typing import Any
 
 from .errors import OptionError
 
-__all__ = ["JOB_OPTIONS", "POOL_OPTIONS", "RETRY_CAUSES", "RETRY_EXPRESSION", "Options", "check_names"]
+__all__ = ["JOB_OPTIONS", "POOL_OPTIONS", "RETRY_CAUSES", "RETRY_EXPRESSION", "Options", "check_names", "check_value"]
 
 # submitit's own names for what every executor of it knows, and SLURM's (a test compares them with submitit's).
 _GENERIC = {"timeout_min", "mem_gb", "nodes", "cpus_per_task", "gpus_per_node", "tasks_per_node"}
@@ -52,14 +52,14 @@ _SLURM = {
     "wckey",
 }
 JOB_OPTIONS = frozenset(_GENERIC | {f"slurm_{name}" for name in _SLURM})
-_OWN_JOB_OPTIONS = frozenset({"retries", "tasks_per_job", "version"})
+_OWN_JOB_OPTIONS = frozenset({"retries", "task_timeout", "tasks_per_job", "version"})
 POOL_OPTIONS = frozenset(
     {"budget_core_hours", "executor", "folder", "frozen_code", "idle_seconds", "keep", "max_failures", "max_jobs"}
-    | {"on_interrupt", "python", "resume", "stop_after"}
+    | {"max_child_mem_gb", "max_tasks_per_child", "on_interrupt", "python", "resume", "stop_after"}
 )
 _ALL = JOB_OPTIONS | _OWN_JOB_OPTIONS | POOL_OPTIONS
 
-RETRY_CAUSES = ("cancelled", "lost", "node_failed", "oom", "preempted", "timeout", "worker_died")
+RETRY_CAUSES = ("cancelled", "lost", "node_failed", "oom", "preempted", "task_timeout", "timeout", "worker_died")
 RETRY_EXPRESSION = r"(mem_gb|timeout_min)\*(\d+(?:\.\d+)?)<=(\d+(?:\.\d+)?)"
 
 EXECUTORS = ("auto", "slurm", "local", "debug")
@@ -94,6 +94,13 @@ class Options:
     it is attached to. None: there is no such limit."""
     frozen_code: bool = True
     """Whether jobs import your own modules as they were when tasks were added. False: as they are when a job imports them."""
+    task_timeout: float | None = None
+    """Seconds that a task may take: then its process is ended, with all that it has started, and it fails with
+    TaskTimeoutError; its worker goes on. (`timeout_min` is about jobs, which run many tasks.) May differ from task to task."""
+    max_tasks_per_child: int | None = None
+    """After so many tasks the process that runs them makes room for a new one, in the same job. None: it stays."""
+    max_child_mem_gb: float | None = None
+    """The same, once it holds more memory than that (in GB of 1024³ bytes) when a task of its is over."""
     tasks_per_job: int | None = None
     """1: a job never takes over another task. None: a job that is done early does."""
     resume: bool = False
@@ -135,12 +142,12 @@ class Options:
                 check_names({name: value}, place)
                 if name in _TEXT and isinstance(value, (bool, int, float)):
                     value = json.dumps(value)  # a name of digits: a variable has no quotes to say so
-                _check(name, value, place)
+                check_value(name, value, place)
                 known[name] = value
         check_names(given)
         for name, value in given.items():
             if value is not None:
-                _check(name, value, "")
+                check_value(name, value)
                 known[name] = value
         own = {item.name for item in fields(cls)} - {"job"}
         return cls(
@@ -175,13 +182,14 @@ def check_names(options: Mapping[str, Any], place: str = "") -> None:
 
 
 _POSITIVE = {"timeout_min", "mem_gb", "nodes", "cpus_per_task", "tasks_per_node", "slurm_time", "slurm_nodes"}
-_POSITIVE |= {"budget_core_hours"}
+_POSITIVE |= {"budget_core_hours", "max_child_mem_gb", "task_timeout"}
 _YES_OR_NO = {"frozen_code", "resume"}
-_WHOLE = {"max_failures", "cpus_per_task", "nodes", "tasks_per_node"}
+_WHOLE = {"max_failures", "max_tasks_per_child", "cpus_per_task", "nodes", "tasks_per_node"}
 _TEXT = {"folder", "python", "slurm_partition", "slurm_account", "slurm_qos", "slurm_job_name", "slurm_constraint"}
 
 
-def _check(name: str, value: Any, place: str) -> None:
+def check_value(name: str, value: Any, place: str = "") -> None:
+    """Raise OptionError if no option of that name can have the value."""
     problem = _problem(name, value)
     if problem:
         raise OptionError(f"the option {name!r}{_in(place)} {problem}, not {value!r}")

@@ -26,8 +26,8 @@ class LocalThreadPoolBase(PoolBase, ThreadPoolMembers):
 
     kind = PoolKind.THREAD
 
-    def __init__(self, name: str = "", num_threads: int | None = None) -> None:
-        super().__init__(name, num_threads)
+    def __init__(self, name: str = "", num_threads: int | None = None, **given: Any) -> None:
+        super().__init__(name, num_threads, **given)
         self._queue: SimpleQueue[int | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._cpus_each = max(1, usable_cpus() // self.num_threads)
@@ -48,6 +48,11 @@ class LocalThreadPoolBase(PoolBase, ThreadPoolMembers):
         call = task._take_call()
         del task
         return outcomes.call(*call)
+
+    def _thread_begins(self) -> None:
+        """Called in a worker thread as its first act."""
+        if self._initializer is not None:
+            self._initializer.call()
 
     def _thread_ends(self) -> None:
         """Called in a worker thread as its last act."""
@@ -74,6 +79,7 @@ class LocalThreadPoolBase(PoolBase, ThreadPoolMembers):
     def _work(self) -> None:
         """What a worker thread does until the pool is closed."""
         here.pools = frozenset({self})
+        self._thread_begins()
         while (task_id := self._next()) is not None:
             task = self._waiting.pop(task_id, None)
             if task is not None:  # else it was cancelled, or a waiting worker has run it already
@@ -90,6 +96,8 @@ class LocalThreadPoolBase(PoolBase, ThreadPoolMembers):
             self._tell()
         task._state = "RUNNING"  # whoever owns a task may say so without its lock: nobody waits for this state
         try:
+            if self._initializer is not None:
+                self._check_initializer()
             outcome = self._perform(task)
         except Exception as error:  # a fault of this package must not cost a worker, nor leave a task undone
             outcome = outcomes.failure(error, task.name)

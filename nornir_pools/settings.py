@@ -10,6 +10,7 @@ NORNIR_POOLS_PROGRESS     0: no progress bar while a terminal waits for a pool
 NO_COLOR                  the command line's: set to anything, there are no colours; so where TERM is dumb
 nornir_pools.toml         the same in the working folder, else in the user's configuration folder
 SCRATCH                   where runs live if no folder is set
+TMPDIR                    inside a job: where the folder is made that its tasks have as their own TMPDIR
 SLURM_CPUS_PER_TASK       inside a job: how many CPUs it has; and SLURM_CPUS_ON_NODE
 OMP_NUM_THREADS           and its like for MKL, OpenBLAS, numexpr and ITK: where they are not set, a task in another
                           process gets them, with the CPUs that are its own (`cpus.py`)

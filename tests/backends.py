@@ -23,13 +23,13 @@ class Backend:
 
     name: str
     capabilities: frozenset[str]
-    get: Callable[[str, int], PoolBase]
+    get: Callable[..., PoolBase]
     slurm: bool = False
 
 
-def _cluster(executor: str) -> Callable[[str, int], PoolBase]:
-    def get(name: str, count: int) -> PoolBase:
-        return pools.GetClusterPool(name, count, executor=executor, folder=str(Path.cwd() / "runs"))
+def _cluster(executor: str) -> Callable[..., PoolBase]:
+    def get(name: str, count: int, **more: Any) -> PoolBase:
+        return pools.GetClusterPool(name, count, executor=executor, folder=str(Path.cwd() / "runs"), **more)
 
     return get
 

@@ -240,7 +240,7 @@ def double_in_place(array: Any) -> Any:
 def pool_inside(kind: str) -> Any:
     import nornir_pools as pools
 
-    get = {"threads": pools.GetThreadPool, "processes": pools.GetMultithreadingPool}[kind]
+    get: Any = {"threads": pools.GetThreadPool, "processes": pools.GetMultithreadingPool}[kind]
     with get("inside", 2) as pool:
         return pool.add_task("in", add, 1, 2).wait_return()
 
@@ -307,3 +307,48 @@ def needs_file(path: str) -> int:
 
 def sum_two_lists(values: list[Any]) -> float:
     return float(values[0].sum()) + float(values[1])
+
+
+_set_up = threading.local()
+
+
+def set_up(path: str, value: Any, seconds: float = 0.0) -> None:
+    """What a pool's initializer does: note where it was called, and keep a value for the tasks of this thread."""
+    _set_up.value = value
+    os.environ["SET_UP"] = str(value)
+    append_line(path, f"{os.getpid()} {threading.get_ident()}")
+    time.sleep(seconds)
+
+
+def what_was_set_up() -> tuple[Any, str]:
+    return getattr(_set_up, "value", None), f"{os.getpid()} {threading.get_ident()}"
+
+
+def fail_unless_set_up(mark: str) -> Any:
+    """Fail the first time in any case."""
+    if not Path(mark).exists():
+        Path(mark).touch()
+        raise PlainError(mark)
+    return what_was_set_up()[0]
+
+
+def start_programs_and_hang(path: str) -> None:
+    """Note this process, its child and its grandchild, and do not end."""
+    child = subprocess.Popen(["/bin/sh", "-c", "sleep 1000 & echo $!; wait"], stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    append_line(path, f"{os.getpid()} {child.pid} {child.stdout.readline().strip()}")
+    time.sleep(1000)
+
+
+def hang_once(log: str) -> int:
+    """Do not end, the first time."""
+    append_line(log, os.getpid())
+    if len(Path(log).read_text().splitlines()) == 1:
+        time.sleep(100)
+    return os.getpid()
+
+
+def succeed_once(log: str) -> None:
+    append_line(log, os.getpid())
+    if len(Path(log).read_text().splitlines()) > 1:
+        raise PlainError(log)

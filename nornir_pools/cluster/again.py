@@ -74,6 +74,7 @@ def pool_like(path: Path, given: Mapping[str, Any]) -> ClusterPool:
     pool = ClusterPool(facts["pool"], facts["num_threads"], executor=facts["executor"], folder=str(path.parent))
     pool.options = Options(**{**facts["options"], "stop_after": 0, "resume": False}).with_task(given)
     pool._given = {}
+    pool._initializer_name = facts.get("initializer", "")
     return pool
 
 
@@ -86,6 +87,8 @@ def run_again(
         history, calls = read_history(spool), spool.failed_calls()
         run = pool._started()
         run.store.adopt(spool)
+        if pool._initializer_name:
+            run.spool.write("initializer", [spool.read("initializer")], "pool")
         made: dict[int, Task] = {}
         for number in sorted(task.number for task in tasks):  # parents have smaller numbers than their children
             past = history.tasks[number]
@@ -188,13 +191,18 @@ def recorded_call(run: str | os.PathLike[str], task: str | int) -> Callable[[], 
         )
     store = SharedStore(spool, "debug")
 
-    def call() -> Any:
-        use_store(store)
-        header, parts = message.unpack(spool.read(place), store.read)
+    def call_of(file: str) -> Any:
+        header, parts = message.unpack(spool.read(file), store.read)
         context = json.loads(bytes(store.read(header["context"])))
         Surroundings(facts["environment"], usable_cpus()).enter(context)
         FrozenCode(store).use(context.get("code", []))
         func, args, kwargs = load_call(parts, values_of(spool, header.get("parents", ())))
         return func(*args, **kwargs)
+
+    def call() -> Any:
+        use_store(store)
+        if facts.get("initializer"):
+            call_of("initializer")
+        return call_of(place)
 
     return call

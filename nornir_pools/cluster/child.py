@@ -9,7 +9,8 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple, NoReturn
 
 from .. import message
@@ -17,6 +18,7 @@ from .. import outcome as outcomes
 from ..calls import load_call
 from ..errors import SpoolError
 from ..here import PROFILES, end_at_once, end_pools, here
+from . import tmpdir
 from .context import Surroundings
 from .environment import is_environments
 from .folder import FULL, PASSING
@@ -28,7 +30,8 @@ from .spool import Spool
 
 __all__ = ["Child", "Report"]
 
-
+_READY = "ready"
+_LONGEST_TRACEBACK = 20_000  # characters: it is told to the pool among words
 _STOPPING = 1.0  # seconds that a child has to end by itself
 _OWN, _ENVIRONMENT = "=", "~"  # before the draft in a report: who may be to blame
 
@@ -45,14 +48,35 @@ class Report(NamedTuple):
 class Child:
     """The process that runs the tasks, seen from the supervisor."""
 
-    def __init__(self, spool: Spool, worker: str, facts: dict[str, Any], fingerprints: dict[str, str], threads: int) -> None:
+    tasks = 0
+    """How many it has been told to run."""
+    timed_out = False
+    """It has not answered in time, so it is to be ended."""
+    failure: Mapping[str, str] = MappingProxyType({})
+    """How the pool's initializer has failed, if it has: the "error", and the "traceback"."""
+
+    def __init__(
+        self,
+        spool: Spool,
+        worker: str,
+        facts: dict[str, Any],
+        fingerprints: dict[str, str],
+        threads: int,
+        *,
+        initialize: bool = False,
+    ) -> None:
+        self._tmpdir = tmpdir.make()
         orders, self._orders = os.pipe()
         self._reports, reports = os.pipe()
         sys.stdout.flush()
         sys.stderr.flush()
-        self.pid = os.fork()
+        try:
+            self.pid = os.fork()
+        except OSError:
+            tmpdir.remove(self._tmpdir)
+            raise
         if self.pid == 0:
-            self._be_child(spool, worker, facts, fingerprints, threads, orders, reports)
+            self._be_child(spool, worker, facts, fingerprints, threads, initialize, self._tmpdir, orders, reports)
         os.close(orders)
         os.close(reports)
         with contextlib.suppress(OSError):
@@ -75,22 +99,27 @@ class Child:
             os._exit(status)
 
     def is_ready(self) -> bool:
-        """Wait until the child takes tasks; False if it died before that."""
-        return self._next_report() is not None
+        """Wait until the child takes tasks; False if it died before that, or the pool's initializer has failed in it."""
+        report = self._next_report()
+        if report is not None and report != _READY:
+            self.failure = json.loads(report)
+        return report == _READY
 
-    def run(self, task: str) -> Report | None:
-        """Have the child run a task; returns None if the child died."""
+    def run(self, task: str, seconds: float | None = None) -> Report | None:
+        """Have the child run a task; returns None if the child died, or has not answered within so many seconds."""
+        self.tasks += 1
         try:
             os.write(self._orders, task.encode() + b"\n")
         except BrokenPipeError:
             return None
-        report = self._next_report()
+        report = self._next_report(seconds)
         return None if report is None else Report(report[1:], report[0] == _ENVIRONMENT)
 
-    def _next_report(self) -> str | None:
+    def _next_report(self, seconds: float | None = None) -> str | None:
         report = b""
+        until = None if seconds is None else time.monotonic() + seconds
         while not report.endswith(b"\n"):
-            if not self._wait_for_report():
+            if not self._wait_for_report(until):
                 return None
             data = os.read(self._reports, 4096)
             if not data:
@@ -98,12 +127,16 @@ class Child:
             report += data
         return report.decode().strip()
 
-    def _wait_for_report(self) -> bool:
-        """Wait for a report; False if the child ended without one, even if something it has forked keeps the pipe open."""
-        while not signals.wait(self._reports):
+    def _wait_for_report(self, until: float | None) -> bool:
+        """Wait for a report; False if the child ended without one, even if something it has forked keeps the pipe open, or
+        the time is over."""
+        while not signals.wait(self._reports, None if until is None else max(0.0, until - time.monotonic())):
             if self.is_dead():
                 return signals.readable(self._reports)
             signals.check()
+            if until is not None and time.monotonic() >= until:
+                self.timed_out = not signals.readable(self._reports)
+                return not self.timed_out
         return True
 
     def is_dead(self) -> bool:
@@ -129,6 +162,7 @@ class Child:
         self.peak = used.ru_maxrss * 1024
         os.close(self._orders)
         os.close(self._reports)
+        tmpdir.remove(self._tmpdir)
         return os.waitstatus_to_exitcode(status)
 
 
@@ -138,6 +172,8 @@ def _run_tasks(
     facts: dict[str, Any],
     fingerprints: dict[str, str],
     threads: int,
+    initialize: bool,
+    place: str,
     orders: int,
     reports: int,
 ) -> None:
@@ -145,14 +181,23 @@ def _run_tasks(
     for number in (signal.SIGINT, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGTERM, end_at_once)
+    tmpdir.enter(place)
     here.job = True
     runner = _Runner(spool, worker, {**facts, "pid": os.getpid()}, Surroundings(fingerprints, threads))
-    os.write(reports, b"ready\n")
-    with open(orders, "rb", buffering=0) as lines:
-        while order := lines.readline():
-            draft, environment = runner.run(order.decode().strip())
-            os.write(reports, f"{_ENVIRONMENT if environment else _OWN}{draft}\n".encode())
-    end_pools()
+    if initialize and (failure := runner.initialize()):
+        os.write(reports, json.dumps(failure).encode() + b"\n")
+        end_pools()
+        return
+    os.write(reports, f"{_READY}\n".encode())
+    try:
+        with open(orders, "rb", buffering=0) as lines:
+            while order := lines.readline():
+                draft, environment = runner.run(order.decode().strip())
+                os.write(reports, f"{_ENVIRONMENT if environment else _OWN}{draft}\n".encode())
+                tmpdir.empty(place)  # nobody has to wait for that
+        end_pools()
+    finally:
+        tmpdir.remove(place)  # if the worker was killed, nobody else will
 
 
 class _Runner:
@@ -170,11 +215,21 @@ class _Runner:
         for stream in (sys.stdout, sys.stderr):
             stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
 
+    def initialize(self) -> dict[str, str] | None:
+        """Call the pool's initializer; returns how it has failed, if it has."""
+        outcome = outcomes.call(self._call, ("initializer", "initializer"), {})
+        self._surroundings.keep()
+        self._surroundings.leave()
+        if outcome.error is None:
+            return None
+        facts, _ = outcomes.freeze(outcome, self._name)
+        return {"error": facts["error"], "traceback": facts["traceback"][-_LONGEST_TRACEBACK:]}
+
     def run(self, task: str) -> Report:
         """Run a claimed task and draft its outcome."""
         started, log_start = time.time(), _log_size()
         self._meter.start()
-        outcome = outcomes.call(self._call, (task,), {})
+        outcome = outcomes.call(self._call, (f"claimed/{self._worker}/{task}", task), {})
         finished, used = time.time(), self._meter.facts()
         used |= command_facts(outcome, self._func)
         self._surroundings.leave()
@@ -205,9 +260,9 @@ class _Runner:
             return Report(self._spool.draft_outcome(parts, task, self._worker), environment)
         return Report(self._spool.draft("inbox", parts, self._worker), environment)
 
-    def _call(self, task: str) -> Any:
+    def _call(self, file: str, task: str) -> Any:
         self._name, self._func = task, None
-        header, parts = message.unpack(self._spool.read(f"claimed/{self._worker}/{task}"), self._store.read)
+        header, parts = message.unpack(self._spool.read(file), self._store.read)
         self._name = header["name"]
         context = self._context(header["context"])
         self._surroundings.enter(context)

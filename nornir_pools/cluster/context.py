@@ -127,6 +127,17 @@ class Surroundings:
         os.environ.update({**given, **thread_counts(self._threads, given)})
         self._entered = changes, _raw_environment()
 
+    def keep(self) -> None:
+        """Have what has changed in the environment since `enter` stay for all tasks: it counts as the job's own from now on."""
+        before, now = self._entered[1] or {}, _raw_environment()
+        for key in before.keys() | now.keys():
+            if before.get(key) != now.get(key):
+                name = os.fsdecode(key)
+                self._jobs_own.add(name)
+                self._job.pop(name, None)
+                if key in now:
+                    self._job[name] = os.fsdecode(now[key])
+
     def leave(self) -> None:
         """Flush what the task has printed, so that it stands in the log before its outcome can be seen."""
         os.umask(0o077)  # for that

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from .child import Report
 from .spool import HANDED_BACK, IN_DOUBT, Spool
 
@@ -11,7 +14,12 @@ _PROOF = 2  # tasks, the first of a worker, that have to fail by their environme
 
 
 class BadNodeError(Exception):
-    """The worker is to leave its node to others: "bad_node" by what it has seen itself, "avoided" by what the pool says."""
+    """The worker is to leave its node to others: "bad_node" by what it has seen itself, "avoided" by what the pool says.
+
+    Or it leaves the run, since the pool's "initializer" has failed. `facts` say more of that.
+    """
+
+    facts: Mapping[str, str] = MappingProxyType({})
 
 
 class Doubt:

@@ -16,7 +16,7 @@ from typing import Any
 
 from .. import message
 from .. import outcome as outcomes
-from ..errors import JobTimeoutError, PoolError, SpoolError, WorkerDiedError
+from ..errors import JobTimeoutError, PoolError, SpoolError, TaskTimeoutError, WorkerDiedError
 from ..lines import CommandList
 from .arrays import close_if_done, run_of_array
 from .child import Report
@@ -59,7 +59,7 @@ class LineWorker(Worker):
         self.status = 128 - status if status < 0 else status
         super()._deliver(task, report)
 
-    def _tell_death(self, task: str, name: str, pid: int, error: WorkerDiedError) -> None:
+    def _tell_death(self, task: str, name: str, pid: int, error: WorkerDiedError | TaskTimeoutError) -> None:
         super()._tell_death(task, name, pid, error)
         sys.stderr.write(f"{error}\n")
         self.status = 1

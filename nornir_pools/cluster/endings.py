@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from ..errors import JobError, JobTimeoutError, PoolError, WorkerDiedError, WorkerOutOfMemoryError
+from ..errors import JobError, JobTimeoutError, PoolError, TaskTimeoutError, WorkerDiedError, WorkerOutOfMemoryError
 from ..options import Options
 from ..outcome import Outcome
 from . import slurm
@@ -15,7 +15,7 @@ from .jobs import FRUITLESS, Group, Job
 from .ledger import Entry, Ledger
 from .nodelists import first_node
 from .nodes import Nodes
-from .obituary import job_error, mismatch, unseen
+from .obituary import initializer_error, job_error, mismatch, unseen
 from .retries import cause_of, next_options
 from .spool import IN_DOUBT, Spool, task_name, task_number
 
@@ -78,6 +78,12 @@ class Endings:
         group = self._ledger.groups[job.group]
         if facts["reason"] == "mismatch":
             self._ledger.fail_waiting(group, mismatch(self._pool, facts))
+        elif facts["reason"] == "initializer":
+            error = initializer_error(self._pool, facts)
+            if any(group.finished for group in self._ledger.groups):  # elsewhere it has not failed: a node may be to blame
+                self._note_fruitless(job, slurm.Ending("FAILED"), stillborn=True, why=error)
+            else:
+                self._ledger.stop(error)
         elif facts["reason"] == "bad_node" and not facts["handed_back"]:  # it had no process that could take a task
             self._note_fruitless(job, slurm.Ending("FAILED"), stillborn=True)
         elif facts["reason"] == "avoided" and job.node in job.avoids:
@@ -162,21 +168,24 @@ class Endings:
         self._try_again(entry, worker, options, cause, job.id)
 
     def see_to_death(self, entry: Entry, outcome: Outcome) -> bool:
-        """The kernel has killed a task's process for want of memory; returns whether the task is tried again.
+        """A task's process was killed, for want of memory by the kernel, or at the task's limit by its worker; returns whether
+        the task is tried again.
 
         If it is not, this outcome is the task's, and its error tells what was tried.
         """
         facts, error = outcome.facts, outcome.error
         cause = facts["cause"]
-        known = slurm.Ending("OUT_OF_MEMORY")
+        known: object = slurm.Ending("OUT_OF_MEMORY")
         if isinstance(error, WorkerOutOfMemoryError):
-            known = replace(known, memory=error.memory, memory_asked=error.memory_asked)
+            known = slurm.Ending("OUT_OF_MEMORY", memory=error.memory, memory_asked=error.memory_asked)
+        elif isinstance(error, TaskTimeoutError):
+            known = f"longer than {error.seconds:g} s"
         entry.history.append(f"try {entry.attempt + 1}, job {facts['job']} on {facts['host']}: {known}")
         options = next_options(entry.group.options, cause, entry.retried[cause])
         if options is not None and self._try_again(entry, facts["worker"], options, cause, facts["job"]):
             return True
         self._spool.drop_claim(facts["worker"], entry.file)
-        if isinstance(error, WorkerDiedError):
+        if isinstance(error, (TaskTimeoutError, WorkerDiedError)):
             _add_history(error, entry)
         return False
 
@@ -205,8 +214,8 @@ class Endings:
         logger.info("pool %r: task %r is tried again: %s", self._pool, entry.task.name, entry.history[-1])
         return True
 
-    def _note_fruitless(self, job: Job, ending: slurm.Ending, *, stillborn: bool) -> None:
-        """A job has ended and no task was ever done in it; `stillborn`: it was never able to do one."""
+    def _note_fruitless(self, job: Job, ending: slurm.Ending, *, stillborn: bool, why: PoolError | None = None) -> None:
+        """A job has ended and no task was ever done in it; `stillborn`: it was never able to do one; `why`: if it is known."""
         group = self._ledger.groups[job.group]
         error: PoolError = job_error(self._pool, "", job, ending)
         cause = cause_of(error)
@@ -215,7 +224,9 @@ class Endings:
             return
         if stillborn and cause in _NODES_DOING and not self._nodes.note_stillborn(job.node, job.avoids):
             return
-        if not isinstance(error, JobTimeoutError) and not self._spool.has(f"jobs/{job.log.rpartition('/')[2]}"):
+        if why is not None:
+            error = why
+        elif not isinstance(error, JobTimeoutError) and not self._spool.has(f"jobs/{job.log.rpartition('/')[2]}"):
             error = unseen(self._pool, job, self._spool.path)
         group.fruitless += 1
         if group.fruitless >= FRUITLESS and not any(other.live for other in self._jobs.values() if other.group == job.group):
@@ -224,11 +235,11 @@ class Endings:
             group.fruitless = 0  # tasks that are added from now on have a chance of their own
         if stillborn:
             self._tell_workers()
-            why = f"jobs end there before they take a task, the last one, {job.id}, with {ending}; its log: {job.log}"
-            self._nodes.tell(job.node, why)
+            what = f"jobs end there before they take a task, the last one, {job.id}, with {ending}; its log: {job.log}"
+            self._nodes.tell(job.node, what)
 
 
-def _add_history(error: JobError | WorkerDiedError, entry: Entry) -> None:
+def _add_history(error: JobError | TaskTimeoutError | WorkerDiedError, entry: Entry) -> None:
     """Let the error tell what was tried."""
     if len(entry.history) > 1:
         tries = "\n  ".join(entry.history)

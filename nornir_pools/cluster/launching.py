@@ -70,6 +70,7 @@ def worker_command(run: Path, options: Options, group: int) -> str:
     # "" goes away: a file in the working folder must not stand in for a module of the standard library.
     start = f"import sys; sys.path[:1] = []; sys.path.append({PACKAGE_ROOT!r}); {WORKER}"
     words = ["-u", "-c", start, str(run), "--group", str(group), "--idle", f"{options.idle:g}"]
+    words += ["--task-timeout", f"{options.task_timeout or 0}"]
     if options.strict:
         words.append("--one")
     return f"{python_command(options)} {shlex.join(words)}"

@@ -186,6 +186,12 @@ class Ledger:
                 if group.unfinished and any(tasks for _, tasks in self._spool.offers(group.number)[0]):
                     self.fail_waiting(group, error)
 
+    def stop(self, error: PoolError) -> None:
+        """Run nothing more, for a reason that lies in the pool itself: those that wait fail, and who adds more gets it."""
+        if self.failures.error is None:
+            self.failures.stop(error)
+            self._stop(error)
+
     def _stop(self, error: PoolError) -> None:
         self._spool.note(t="stopped", kind=type(error).__name__, error=str(error))
         for group in self.groups:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import (
+    InitializerError,
     JobCancelledError,
     JobError,
     JobLostError,
@@ -25,7 +26,7 @@ from . import slurm
 from .jobs import Job
 from .spool import FORMAT
 
-__all__ = ["job_error", "mismatch", "nowhere", "refusal", "unseen"]
+__all__ = ["initializer_error", "job_error", "mismatch", "nowhere", "refusal", "unseen"]
 
 _WORDS: dict[type, tuple[str, str]] = {
     JobTimeoutError: ("reached its time limit", "give it more with timeout_min="),
@@ -92,6 +93,17 @@ def refusal(pool: str, error: Exception) -> PoolError:
     if isinstance(error, SpoolError):
         return error
     return SubmissionError(f"pool {pool!r}: SLURM refused the job: {error}; nornir-pools doctor tells what is allowed here")
+
+
+def initializer_error(pool: str, facts: dict[str, Any]) -> InitializerError:
+    """The error for all tasks of a pool whose initializer has failed; `facts` are the worker's."""
+    name, trace = facts["initializer"], facts["traceback"].rstrip()
+    return InitializerError(
+        f"pool {pool!r}: its initializer, {name}, has failed on {facts['host']} (job {facts['job']}), so it runs no task any "
+        f"more: {facts['error']}\n{trace}\nMend that, shut the pool down and ask for it again to get a new one; the job's log: "
+        f"{facts.get('log') or 'none'}",
+        initializer=name,
+    )
 
 
 def mismatch(pool: str, facts: dict[str, Any]) -> PythonMismatchError:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from .. import settings
 from ..adding import PoolView
 from ..base import PoolBase, PoolKind
-from ..errors import PoolClosedError, PoolKindError
+from ..errors import PoolClosedError
+from ..hosts import default_workers
 from ..local.serial import run_here
 from ..options import Options
 from ..outcome import Outcome
@@ -41,8 +42,8 @@ class ClusterPool(PoolBase):
     """Runs calls and commands as jobs of a SLURM cluster, or as processes of this machine where there is none.
 
     `num_threads` is the most jobs at once (None: the option `max_jobs`, or the CPUs of this machine). `options` are those
-    of `nornir_pools.options.Options`, and job options under submitit's names. Nothing is written, and nothing submitted,
-    before the first task.
+    of `nornir_pools.options.Options`, and job options under submitit's names; and `initializer` and `initargs`. Nothing is
+    written, and nothing submitted, before the first task.
     """
 
     kind = PoolKind.PROCESS
@@ -51,15 +52,17 @@ class ClusterPool(PoolBase):
         self._run: Run | None = None
         self._resumption: Resumption | None = None  # with the option `resume`, once there is a run
         self._kept: list[Task] = []  # of a run taken over: nobody else has its finished tasks yet
+        given = {name: options.pop(name) for name in ("initializer", "initargs") if name in options}
         self.options = Options.of(options, settings.environment_options(), settings.file_options())
         self.executor = choose_executor(self.options.executor, name)
         if num_threads is None:
-            num_threads = settings.usable_cpus() if self.executor == "local" else self.options.max_jobs
+            num_threads = default_workers() if self.executor == "local" else self.options.max_jobs
             if not self.options.max_jobs:
                 num_threads = _NO_END  # who only prepares a run is not held back until there are workers
-        super().__init__(name, num_threads)
+        super().__init__(name, num_threads, **given, **options)
         self._sends_calls = self.executor != "debug"
-        self._given = options
+        self._initial = None if self._initializer is None or not self._sends_calls else self._initializer.dump()
+        self._initializer_name = "" if self._initializer is None else self._initializer.name
         self._context = ContextReader(os.environ)
         self._folder = Path() if self.executor == "debug" else runs_folder(self.options)
         self._numbers = itertools.count(1)
@@ -91,15 +94,6 @@ class ClusterPool(PoolBase):
     def environment(self) -> Mapping[str, str]:
         """The environment variables of when the pool was made, which its jobs get."""
         return self._context.base
-
-    def check_same_options(self, options: Mapping[str, Any]) -> None:
-        """Raise PoolKindError if the pool was made with other values for any of these options."""
-        for name, value in options.items():
-            if self._given.get(name) != value:
-                raise PoolKindError(
-                    f"pool {self.name!r} exists with {name}={self._given.get(name)!r}, and {name}={value!r} was asked for; "
-                    "use with_options for single tasks, or another name"
-                )
 
     @property
     def folder(self) -> Path | None:

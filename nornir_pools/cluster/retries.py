@@ -15,6 +15,7 @@ from ..errors import (
     JobTimeoutError,
     NodeFailedError,
     PoolError,
+    TaskTimeoutError,
     WorkerDiedError,
 )
 from ..options import RETRY_EXPRESSION, Options
@@ -29,6 +30,7 @@ _CAUSES: dict[type[PoolError], str] = {
     JobTimeoutError: "timeout",
     JobOutOfMemoryError: "oom",
     JobCancelledError: "cancelled",
+    TaskTimeoutError: "task_timeout",
 }
 # A task is not to blame for what happens to its node. Out of memory and out of time are its own faults: with the same job
 # it would fail the same way, so it is tried again only if asked for.

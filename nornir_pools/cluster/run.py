@@ -80,6 +80,7 @@ class Run:
             note_run(path)
             remove_old_runs(folder)
             run = cls(pool, spool, lease, finish)
+            run._note_initializer(pool)
         except BaseException:  # no room, say: the next task makes another one
             _let_go(lease, spool)
             shutil.rmtree(path, ignore_errors=True)
@@ -106,6 +107,7 @@ class Run:
             if resuming:
                 spool.describe({**_facts_of(pool), "started": json.loads(spool.read("run.json"))["started"]})
             run = cls(pool, spool, lease, finish)
+            run._note_initializer(pool)
             run.watcher.supply.restore(history)
             run.watcher.ledger.resume(history)
             if not resuming:  # (what has failed in an earlier script may be mended)
@@ -114,6 +116,12 @@ class Run:
             _let_go(lease, spool)
             raise
         return run, history
+
+    def _note_initializer(self, pool: ClusterPool) -> None:
+        """Write down what each process calls before its first task. (Nobody looks for it before there is a task.)"""
+        if pool._initial is not None:
+            header = {"name": pool._initializer_name, "context": self.context(pool._context.read())}
+            self.spool.write("initializer", message.pack(header, pool._initial), "pool")
 
     def context(self, context: bytes) -> str:
         """Where the context of a task is stored; most tasks have the one of the task before."""
@@ -180,6 +188,7 @@ def _facts_of(pool: ClusterPool) -> dict[str, Any]:
         "environment": fingerprints(pool.environment),
         "executor": pool.executor,
         "num_threads": pool.num_threads,
+        "initializer": pool._initializer_name,
         "options": pool.options.plain(),
     }
 

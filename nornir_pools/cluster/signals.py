@@ -46,9 +46,9 @@ class Signals:
         self._drain()
         self.check()
 
-    def wait(self, fd: int) -> bool:
-        """Wait until `fd` can be read (True) or a signal comes (False)."""
-        ready = select.select([fd, self._reader], [], [])[0]
+    def wait(self, fd: int, seconds: float | None = None) -> bool:
+        """Wait until `fd` can be read (True) or a signal comes, or so many seconds are over (False)."""
+        ready = select.select([fd, self._reader], [], [], seconds)[0]
         if self._reader in ready:
             self._drain()
         return fd in ready

@@ -22,7 +22,6 @@ import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 
 from ..errors import (
     JobCancelledError,
@@ -34,6 +33,7 @@ from ..errors import (
     NodeFailedError,
     WorkerDiedError,
 )
+from ..hosts import looks_installed
 
 __all__ = [
     "Ending",
@@ -105,16 +105,6 @@ def is_available() -> bool:
     except SlurmError as error:
         return "configuration source" not in str(error)
     return True
-
-
-def looks_installed() -> bool:
-    """Whether this machine evidently belongs to a SLURM cluster, although ``sbatch`` may not be on PATH."""
-    files = [
-        os.environ.get("SLURM_CONF") or "/etc/slurm/slurm.conf",
-        "/etc/slurm-llnl/slurm.conf",
-        "/run/slurm/conf/slurm.conf",
-    ]
-    return any(Path(file).is_file() for file in files)
 
 
 def run(

@@ -3,8 +3,8 @@
 ::
 
     run.json                        what the run is
-    journal.jsonl                   what the pool did, one JSON object a line
-    holder, lock                    which process holds the run (lease.py)
+    initializer                     a call: what each process makes before its first task, if run.json tells of it
+    journal.jsonl, holder, lock     what the pool did, an object a line; which process holds the run (lease.py)
     shared/DIGEST                   contexts, and values that many tasks use, each once
     held/SHARD/TASK                 a call that waits for the values of others
     todo/GROUP/SHARD/TASK           a waiting call; TASK is number.try, a shard holds 1,000 numbers, a group shares options
@@ -12,16 +12,15 @@
     claimed/WORKER/TASK             a call that this worker has taken
     inbox/TASK.WORKER               an outcome
     inbox/TASK.WORKER~              a failure that may be the node's: the call stays claimed, until the pool decides
-    inbox/TASK.WORKER?              the same, but the worker had no second task to compare it with
+    inbox/TASK.WORKER?              so may this, and the worker had no second task to compare it with
     inbox/+WORKER.N.WORD            a worker's word: up, idle, left
     packs/N                         outcomes that were collected
     failed/SHARD/TASK               calls that have failed, to be run again if somebody asks for it
     jobs/                           sbatch scripts and logs
 
 A task moves by rename: todo → claimed → (outcome) inbox. One that is held back is written anew into todo, with the places of
-the values it gets. Two rules hold everywhere. A file is complete or absent: it is
-written under a name with a dot, which nobody looks at, and then renamed. And no path is opened before a listing has
-shown it: over NFS, a name that was looked for too early stays invisible for up to a minute.
+the values it gets. Two rules hold everywhere. A file is complete or absent: it is written under a name with a dot, which nobody
+looks at, and renamed. And no path is opened before a listing has shown it (over NFS it might stay invisible for a minute).
 """
 
 from __future__ import annotations
@@ -203,6 +202,7 @@ class Spool(Packs):
             shutil.rmtree(self.path / name, ignore_errors=True)
         if not failed:
             shutil.rmtree(self.path / "failed", ignore_errors=True)
+            self.remove("initializer")
 
     # --- the worker's side
 

@@ -29,10 +29,12 @@ from .. import message
 from .. import outcome as outcomes
 from ..cpus import usable_cpus
 from ..deaths import death_error, oom_kills, process_born
-from ..errors import WorkerDiedError, WorkerOutOfMemoryError
+from ..errors import TaskTimeoutError, WorkerDiedError, WorkerOutOfMemoryError
+from ..limits import Limits
 from .child import Child, Report
 from .doubt import BadNodeError, Doubt
 from .folder import FULL, PASSING
+from .limiting import end_in_time, initializer_failed, limits_of
 from .offers import Offers
 from .signals import Terminated, signals
 from .spool import FORMAT, Spool, task_number
@@ -49,6 +51,9 @@ class Worker:
     """One worker. `group` names the options its tasks share, `job` the job it runs in, `node` where, for the scheduler;
     without a scheduler that could choose another node, it is empty."""
 
+    task_timeout: float | None = None
+    """Of the group's tasks, in seconds (0: no limit); None: the run's."""
+
     def __init__(self, spool: Spool, group: int, job: str, *, node: str = "", idle_seconds: float, one_task: bool) -> None:
         self.spool = spool
         self.group = group
@@ -64,6 +69,8 @@ class Worker:
             self.facts["log"] = os.readlink("/proc/self/fd/1")
         self._words = 0
         self._child: Child | None = None
+        self._limits = Limits()
+        self._pool = self._initializer = ""  # their names
         self._fingerprints: dict[str, str] = {}
         self._threads = 1  # that a task may have
         self._answered: set[str] = set()  # claims that were left standing, for the pool to decide upon
@@ -76,6 +83,8 @@ class Worker:
         """Run tasks until there is nothing more to do."""
         run = json.loads(self.spool.read("run.json"))
         self._fingerprints = run["environment"]
+        self._pool, self._initializer = run.get("pool", ""), run.get("initializer") or ""
+        self._limits = limits_of(run, self.task_timeout)
         # Where there is no scheduler to divide it, the machine is shared by as many workers as there may be.
         self._threads = max(1, usable_cpus() // (run["num_threads"] if run.get("executor") == "local" else 1))
         self.spool.make_folder(f"claimed/{self.name}")
@@ -94,7 +103,7 @@ class Worker:
                 self._child.stop()
         except BadNodeError as bad:
             self._doubt.hand_back(sure=True)
-            self._say("left", reason=str(bad), handed_back=sorted(self._doubt.kept))
+            self._say("left", reason=str(bad), handed_back=sorted(self._doubt.kept), **bad.facts)
         finally:
             if self._child is not None:
                 self._child.end()
@@ -166,15 +175,18 @@ class Worker:
 
     def _run(self, task: str) -> None:
         signals.check()
-        if self._child is not None and self._child.is_dead():  # of what the task before it left running
-            self._child.end()
-            self._child = None
+        self._replace_child()  # it may have died of what the task before left running
         child = self._child or self._start_child(task)
         oom_before, begun = oom_kills(), time.monotonic()
-        report = child.run(task)
+        report = child.run(task, self._limits.task_timeout)
         self._longest = max(self._longest, time.monotonic() - begun)
         if report is not None:
             self._deliver(task, report)
+            self._replace_child()
+            return
+        if child.timed_out:
+            self._child, name, seconds = None, self._task_name(task), self._limits.task_timeout or 0.0
+            self._tell_death(task, name, child.pid, end_in_time(child, name, self._pool, seconds, self.facts))
             return
         exitcode = self._end_child(child)
         name = self._task_name(task)
@@ -182,12 +194,20 @@ class Worker:
         after = f"; the job's log: {self.facts.get('log', 'none')}"
         self._tell_death(task, name, child.pid, death_error(what, exitcode, oom_before, after, child.peak))
 
-    def _tell_death(self, task: str, name: str, pid: int, error: WorkerDiedError) -> None:
-        """Publish that the task's process has died. If it was for want of memory, another try may be wanted: the call stays."""
+    def _replace_child(self) -> None:
+        """End the child if it is dead, has done its share, or has grown too large: the next task gets another."""
+        child = self._child
+        if child is not None and (child.is_dead() or self._limits.has_served(child.tasks, child.pid)):
+            child.end()
+            self._child = None
+
+    def _tell_death(self, task: str, name: str, pid: int, error: WorkerDiedError | TaskTimeoutError) -> None:
+        """Publish that the task's process has died. If it wanted more memory or time, another try may be wanted: the call
+        stays."""
         facts = {**self.facts, "pid": pid, "finished": time.time()}
-        wants_more = isinstance(error, WorkerOutOfMemoryError)
+        wants_more = isinstance(error, (WorkerOutOfMemoryError, TaskTimeoutError))
         if wants_more:
-            facts["cause"] = "oom"
+            facts["cause"] = "task_timeout" if isinstance(error, TaskTimeoutError) else "oom"
             self._answered.add(task)
         self.spool.keep_failed_call(self.name, task)
         frozen = outcomes.freeze(outcomes.Outcome(error=error, facts=facts), name)
@@ -196,16 +216,21 @@ class Worker:
 
     def _start_child(self, task: str) -> Child:
         """A new child, ready for the task; where there can be none, the task is for another node."""
+        bad = BadNodeError("bad_node")
         try:
-            self._child = child = Child(self.spool, self.name, self.facts, self._fingerprints, self._threads)
+            self._child = child = Child(
+                self.spool, self.name, self.facts, self._fingerprints, self._threads, initialize=bool(self._initializer)
+            )
         except OSError as error:  # no more processes, no memory
             sys.stderr.write(f"no process can be started for tasks: {error}\n")
         else:
             if child.is_ready():
                 return child
-            self._end_child(child)
+            exitcode = self._end_child(child)
+            if self._initializer:
+                bad = initializer_failed(self._initializer, child, exitcode)
         self.spool.give_back(self.group, task, self.name)
-        raise BadNodeError("bad_node")
+        raise bad
 
     def _end_child(self, child: Child) -> int:
         """Reap a child that has died; returns its exit status."""
@@ -251,6 +276,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--idle", type=float, default=30.0, help="seconds to stay without work")
     parser.add_argument("--one", action="store_true", help="run one task and end")
     parser.add_argument("--job", default="", help="the job's id, where no scheduler gives it")
+    parser.add_argument("--task-timeout", type=float, help="seconds that a task may take, if not as the run says; 0: no limit")
     options = parser.parse_args(arguments)
     signals.install()
     os.umask(0o077)  # tasks have that of the script
@@ -261,7 +287,9 @@ def main(arguments: list[str] | None = None) -> None:
     spool.patience, spool.passing = _PATIENCE, PASSING | FULL
     if "todo" in spool.names("."):  # else the run was closed before this job started
         node = "" if options.job else os.environ.get("SLURMD_NODENAME", "")
-        Worker(spool, options.group, job, node=node, idle_seconds=options.idle, one_task=options.one).serve()
+        worker = Worker(spool, options.group, job, node=node, idle_seconds=options.idle, one_task=options.one)
+        worker.task_timeout = options.task_timeout
+        worker.serve()
 
 
 if __name__ == "__main__":

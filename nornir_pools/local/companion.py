@@ -39,7 +39,8 @@ def _pipe_of_tickets() -> tuple[Connection | None, Connection | None]:
 class Companion:
     """One worker process. All but `take_back` is called by the thread it belongs to."""
 
-    def __init__(self, name: str, environment: dict[str, str]) -> None:
+    def __init__(self, name: str, environment: dict[str, str], initial: Sequence[bytes] | None = None) -> None:
+        """`initial`: the initializer's call, or no parts at all; unless it is None, the worker's `greeting` is to be read."""
         ours, theirs = context.Pipe()
         tickets, self._tickets = _pipe_of_tickets()
         self._channel = Channel(ours)
@@ -49,10 +50,11 @@ class Companion:
         self._reaping = threading.Lock()  # guards the exit status, which multiprocessing can read from its pipe only once
         self._number = 0
         self.answered = 0
+        self.greets = initial is not None
         self.doomed = False
         """It is to be killed, so no further task may be sent to it."""
         self.process = context.Process(
-            target=process_worker.work, args=(theirs, tickets, environment, os.getcwd()), name=name, daemon=False
+            target=process_worker.work, args=(theirs, tickets, environment, os.getcwd(), initial), name=name, daemon=False
         )
         with without_main_script():
             self.process.start()
@@ -65,6 +67,14 @@ class Companion:
     def outstanding(self) -> int:
         """How many tasks the worker has, begun or not."""
         return len(self._sent)
+
+    def greeting(self) -> tuple[dict[str, Any], list[Buffer]] | None:
+        """Wait until the worker is ready: how its initializer has ended, in the terms of `outcome`; None if it has died."""
+        try:
+            (facts, _, _), parts = self._channel.receive()
+        except (EOFError, OSError):
+            return None
+        return facts, parts
 
     def send(self, calls: Sequence[tuple[Task, Sequence[Part]]]) -> None:
         """Give the worker these calls. If it has died, `receive` will tell."""

@@ -21,8 +21,17 @@ from .shared import trim
 __all__ = ["work"]
 
 
-def work(pipe: Connection, tickets: Connection | None, environment: dict[str, str], folder: str) -> None:
-    """Answer calls until the other side is gone. The worker starts with the parent's environment and folder of then."""
+def work(
+    pipe: Connection,
+    tickets: Connection | None,
+    environment: dict[str, str],
+    folder: str,
+    initial: Sequence[message.Buffer] | None,
+) -> None:
+    """Answer calls until the other side is gone. The worker starts with the parent's environment and folder of then.
+
+    `initial` is the call of an initializer, whose outcome is sent first; with no parts, just that the worker is ready.
+    """
     # Ctrl-C reaches the whole group of the terminal, and is the parent's to act upon. (A handler, unlike SIG_IGN, is not
     # inherited by the programs that a task starts.)
     signal.signal(signal.SIGINT, _leave_to_parent)
@@ -36,6 +45,24 @@ def work(pipe: Connection, tickets: Connection | None, environment: dict[str, st
         os.environ.update(environment)
     with contextlib.suppress(OSError):  # the folder is gone: tasks that need it will say so
         os.chdir(folder)
+    if initial is None or _greet(channel, initial):
+        _answer_calls(channel, tickets)
+    end_pools()
+
+
+def _greet(channel: Channel, initial: Sequence[message.Buffer]) -> bool:
+    """Call the initializer and say how that went; returns whether there are to be tasks."""
+    outcome = outcomes.call(_load_and_call, (initial,), {}) if initial else outcomes.Outcome()
+    outcome.value = None  # nobody's
+    facts, frozen = outcomes.freeze(outcome, "initializer")
+    try:
+        channel.send([((facts, 0, False), frozen)])
+    except OSError:
+        return False  # nobody is left to read it
+    return outcome.error is None
+
+
+def _answer_calls(channel: Channel, tickets: Connection | None) -> None:
     while True:
         try:
             (name, number), parts = _next_call(channel, tickets)
@@ -54,7 +81,6 @@ def work(pipe: Connection, tickets: Connection | None, environment: dict[str, st
         except OSError:
             break  # nobody is left to read it
         del results
-    end_pools()
 
 
 def _next_call(channel: Channel, tickets: Connection | None) -> tuple[tuple[str, int], Sequence[message.Buffer]]:

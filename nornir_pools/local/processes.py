@@ -11,11 +11,8 @@ was running; its thread starts another for the next one.
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import multiprocessing
 import os
-import sys
 import threading
 import time
 from queue import Empty
@@ -24,13 +21,14 @@ from typing import Any
 from .. import outcome as outcomes
 from ..base import PoolKind
 from ..deaths import death_error
-from ..errors import PoolClosedError, WorkerDiedError
+from ..errors import InitializerError, PoolClosedError, WorkerDiedError
 from ..outcome import Outcome
-from ..poolbase import LocalThreadPoolBase
 from ..starting import context
 from ..task import CommandTask, Task
 from .companion import GROUPS, Companion
+from .limited import LimitedPool
 from .memory import MemoryFile
+from .servers import stop_servers
 from .shared import Store
 
 __all__ = ["ProcessPool", "stop_servers"]
@@ -45,34 +43,14 @@ def _size(task: Task) -> int:
     return sum(_FILE if isinstance(part, MemoryFile) else len(part) for part in task._parts)
 
 
-def stop_servers() -> None:
-    """At exit: end multiprocessing's fork server and resource tracker, and wait for them.
-
-    They would end by themselves a moment after this process; but then nobody waits for them, and where process 1 does not
-    either (in many containers) they stay as zombies. The wait is bounded: a process of the user's own may keep them alive.
-    """
-
-    def stop() -> None:
-        for module, pid in (("forkserver", "_forkserver_pid"), ("resource_tracker", "_pid")):
-            helper: Any = getattr(sys.modules.get(f"multiprocessing.{module}"), f"_{module}", None)
-            if getattr(helper, pid, None) is not None and hasattr(helper, "_stop"):  # else it is the one of our parent
-                helper._stop()
-
-    if not multiprocessing.active_children():
-        thread = threading.Thread(target=stop, daemon=True)
-        with contextlib.suppress(RuntimeError):  # Python 3.12.1 starts no thread any more at this point
-            thread.start()
-            thread.join(1.0)
-
-
-class ProcessPool(LocalThreadPoolBase):
+class ProcessPool(LimitedPool):
     """Runs calls on `num_threads` worker processes; commands, being processes of their own, are watched by its threads."""
 
     kind = PoolKind.PROCESS
     _sends_calls = True
 
-    def __init__(self, name: str = "", num_threads: int | None = None) -> None:
-        super().__init__(name, num_threads)
+    def __init__(self, name: str = "", num_threads: int | None = None, **given: Any) -> None:
+        super().__init__(name, num_threads, **given)
         self._companions: dict[int, Companion] = {}  # by thread id
         self._seconds = 1.0  # how long a task takes, by the last ones
         self._store = Store(self._name)
@@ -100,10 +78,13 @@ class ProcessPool(LocalThreadPoolBase):
         return False
 
     def _end_running(self, task: Task) -> bool:
+        # (If it cannot be cancelled, whatever else its worker had not begun was taken back.)
+        return (not isinstance(task, CommandTask) and task.cancel()) or self._end_process(task)
+
+    def _end_process(self, task: Task) -> bool:
+        """End the process that runs the task; returns False if there is none just now."""
         if isinstance(task, CommandTask):
             return super()._end_running(task)
-        if task.cancel():  # if not, whatever else its worker had not begun was taken back
-            return True
         for companion in list(self._companions.values()):
             if companion.doom(task):
                 companion.kill()
@@ -167,6 +148,7 @@ class ProcessPool(LocalThreadPoolBase):
 
     def _run(self, task: Task) -> None:
         if isinstance(task, CommandTask):  # is a process of its own already
+            self._begins(task)
             super()._run(task)
             return
         task.set_running_or_notify_cancel()
@@ -185,7 +167,8 @@ class ProcessPool(LocalThreadPoolBase):
         They must fit into the pipe (`room` bytes), or this thread could wait for the worker to read a call while the
         worker waits for this thread to read a result.
         """
-        count = min(_GROUP, len(self._waiting) // self.num_threads) if self._seconds < _SHORT and GROUPS else 0
+        may = self._seconds < _SHORT and GROUPS and not self._is_limited
+        count = min(_GROUP, len(self._waiting) // self.num_threads) if may else 0
         tasks: list[Task] = []
         while len(tasks) < count and room > 0:
             try:
@@ -209,9 +192,11 @@ class ProcessPool(LocalThreadPoolBase):
             companion = self._companion()
         except Exception as error:
             for task in group:
-                self._finish(task, outcomes.failure(self._cannot_start(task, error), task.name))
+                why = error if isinstance(error, InitializerError) else self._cannot_start(task, error)
+                self._finish(task, outcomes.failure(why, task.name))
             return []
         begun = time.monotonic()
+        self._begins(group[0])  # there are no others where time is limited
         companion.send([(task, task._parts) for task in group])
         count = len(group)
         del group
@@ -225,17 +210,27 @@ class ProcessPool(LocalThreadPoolBase):
             self._finish(task, outcomes.thaw(facts, parts, task.name))
             del task, answer, parts
         self._seconds = 0.5 * (self._seconds + (time.monotonic() - begun) / count)
+        if self._limits.has_served(companion.answered, companion.process.pid):
+            self._thread_ends()  # as if it did: the next task gets another process
         return []
 
     def _companion(self) -> Companion:
         """This thread's worker process, started if there is none, or no more."""
+        self._check_initializer()
         me = threading.get_ident()
         companion = self._companions.get(me)
         if companion is not None and (companion.doomed or not companion.alive):
             companion.end()
             companion = None
         if companion is None:
-            companion = self._companions[me] = Companion(f"{self._name}-worker", {**os.environ, **self._thread_counts()})
+            environment = {**os.environ, **self._thread_counts()}
+            companion = self._companions[me] = Companion(f"{self._name}-worker", environment, self._initial)
+            if companion.greets:
+                try:
+                    self._greet(companion)
+                except InitializerError:
+                    del self._companions[me]
+                    raise
         return companion
 
     def _cannot_start(self, task: Task, error: Exception) -> WorkerDiedError:
@@ -279,22 +274,3 @@ class ProcessPool(LocalThreadPoolBase):
     def _forget_workers(self) -> None:
         super()._forget_workers()
         self._companions = {}
-
-
-def _after_fork() -> None:
-    """A forked child has none of the children that multiprocessing knows of, its servers included."""
-    multiprocessing.process._children = set()  # type: ignore[attr-defined]
-    for module, name, fd, rest in (
-        ("forkserver", "_forkserver", "_forkserver_alive_fd", ("_forkserver_address", "_forkserver_pid")),
-        ("resource_tracker", "_resource_tracker", "_fd", ("_pid",)),
-    ):
-        helper = getattr(sys.modules.get(f"multiprocessing.{module}"), name, None)
-        if helper is not None:
-            if getattr(helper, fd, None) is not None:
-                os.close(getattr(helper, fd))
-            for each in (fd, *rest):
-                setattr(helper, each, None)
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from types import FrameType
+from typing import Any
 
 from .. import outcome as outcomes
 from ..base import PoolBase, PoolKind, here
@@ -21,8 +22,8 @@ class SerialPool(PoolBase):
     kind = PoolKind.THREAD
     _waits_itself = True
 
-    def __init__(self, name: str = "", num_threads: int | None = None) -> None:
-        super().__init__(name, 1)
+    def __init__(self, name: str = "", num_threads: int | None = None, **given: Any) -> None:
+        super().__init__(name, 1, **given)
 
     def _launch(self, task: Task) -> None:
         run_here(self, task)
@@ -34,7 +35,12 @@ def run_here(pool: PoolBase, task: Task) -> None:
     pools, here.pools = here.pools, here.pools | {pool}  # a wait for the pool would be one for itself
     try:
         with _noting_interrupts() as interrupts:
-            outcome = outcomes.call(*task._take_call())
+            if pool._initializer is not None:
+                pool._initializer.call_once()
+            if pool._initializer is None or pool._initializer.error is None:
+                outcome = outcomes.call(*task._take_call())
+            else:
+                outcome = outcomes.failure(pool._initializer.failure(), task.name)
     finally:
         here.pools = pools
     pool._finish(task, outcome)

@@ -32,7 +32,8 @@ def ours(kind: str, count: int) -> dict[str, float]:
     import nornir_pools as pools
 
     begun = time.perf_counter()
-    get = {"threads": pools.GetThreadPool, "processes": pools.GetMultithreadingPool, "commands": pools.GetProcessPool}[kind]
+    names = {"threads": "GetThreadPool", "processes": "GetMultithreadingPool", "commands": "GetProcessPool"}
+    get = getattr(pools, names[kind])
     tasks: list[pools.Task] = []
     with get("benchmark", WORKERS) as pool:
         for number in range(count):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -29,13 +30,23 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture
-def pool(backend: Backend, request: pytest.FixtureRequest) -> Iterator[PoolBase]:
-    """A pool with two workers; when the test is over it is shut down, and has left no job."""
-    if not backend.slurm:
-        yield backend.get("conformance", 2)
-        return
-    slurm: Slurm = request.getfixturevalue("slurm")
-    pool = backend.get("conformance", 2)
-    yield pool
-    pool.shutdown()
-    until(lambda: not slurm.jobs(), "jobs are left")
+def make(backend: Backend, request: pytest.FixtureRequest) -> Iterator[Callable[..., PoolBase]]:
+    """Makes a pool with two workers; when the test is over it is shut down, and has left no job."""
+    slurm: Slurm | None = request.getfixturevalue("slurm") if backend.slurm else None
+    made: list[PoolBase] = []
+
+    def make(**given: Any) -> PoolBase:
+        made.append(backend.get("conformance", 2, **given))
+        return made[-1]
+
+    yield make
+    if slurm is not None:
+        for pool in made:
+            pool.shutdown()
+        until(lambda: not slurm.jobs(), "jobs are left")
+
+
+@pytest.fixture
+def pool(make: Callable[..., PoolBase]) -> PoolBase:
+    """Such a pool."""
+    return make()

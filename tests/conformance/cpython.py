@@ -27,8 +27,9 @@ _PICKLES = ERRORS + "test_a_pickle_that_harms_the_process_is_an_error_and_no_han
 _UNSENDABLE = ERRORS + "test_a_result_that_cannot_be_sent_is_told"
 _UNREADABLE = ERRORS + "test_a_result_that_cannot_be_read_is_told"
 _EXIT = UNIT + "test_exit.py::test_tasks_that_were_added_are_done_when_the_script_ends"
-_NO_INITIALIZER = "– pools take no initializer: a task sets up what it needs, and slurm_setup= a job"
-_NO_LIMIT = "– pools have no max_tasks_per_child"
+_REPLACED = UNIT + "test_limits.py::test_many_short_tasks_are_counted_one_by_one"
+_REPLACED_AT_END = UNIT + "test_limits.py::test_closing_while_processes_are_replaced_loses_no_task"
+_BROKEN = "test_initializer.py::test_one_that_fails_ends_the_pool_and_is_named_with_its_traceback"
 _INSIDE = "– looks inside the standard library's executor, at what ours has none of"
 
 CHECKS: tuple[tuple[str, str, str, str], ...] = (
@@ -222,19 +223,24 @@ CHECKS: tuple[tuple[str, str, str, str], ...] = (
         "the same with several",
         UNIT + "test_processes.py::test_as_many_workers_are_used_as_there_may_be",
     ),
-    ("test_process_pool", "test_max_tasks_per_child", "a worker ends after so many tasks", _NO_LIMIT),
-    ("test_process_pool", "test_max_tasks_per_child_defaults_to_spawn_context", "and how it is started then", _NO_LIMIT),
-    ("test_process_pool", "test_max_tasks_per_child_pending_tasks_gh115634", "and that it is replaced", _NO_LIMIT),
-    ("test_process_pool", "test_shutdown_no_wait_max_tasks_gh119592", "also after shutdown", _NO_LIMIT),
-    ("test_process_pool", "test_gc_during_max_tasks_worker_exit_gh152967", "or that tasks fail", _NO_LIMIT),
-    ("test_process_pool", "test_force_shutdown_during_max_tasks_worker_exit", "or are not run", _NO_LIMIT),
+    ("test_process_pool", "test_max_tasks_per_child", "a worker ends after so many tasks", _REPLACED),
+    (
+        "test_process_pool",
+        "test_max_tasks_per_child_defaults_to_spawn_context",
+        "and how it is started then",
+        "– none of ours is ever a bare fork",
+    ),
+    ("test_process_pool", "test_max_tasks_per_child_pending_tasks_gh115634", "and that it is replaced", _REPLACED_AT_END),
+    ("test_process_pool", "test_shutdown_no_wait_max_tasks_gh119592", "also after shutdown", _REPLACED_AT_END),
+    ("test_process_pool", "test_gc_during_max_tasks_worker_exit_gh152967", "or that tasks fail", _REPLACED_AT_END),
+    ("test_process_pool", "test_force_shutdown_during_max_tasks_worker_exit", "or are not run", _REPLACED_AT_END),
     (
         "test_process_pool",
         "test_failed_worker_replacement_breaks_pool",
         "workers that cannot be started are an error",
         UNIT + "test_processes.py::test_workers_that_cannot_be_started_are_an_error_and_no_hang",
     ),
-    ("test_process_pool", "test_max_tasks_early_shutdown", "closing while workers are replaced", _NO_LIMIT),
+    ("test_process_pool", "test_max_tasks_early_shutdown", "closing while workers are replaced", _REPLACED_AT_END),
     (
         "test_process_pool",
         "test_python_finalization_error",
@@ -326,9 +332,14 @@ CHECKS: tuple[tuple[str, str, str, str], ...] = (
         CALLS + "test_submit_never_blocks",
     ),
     # Beginning and end
-    ("test_init", "test_initializer", "each worker is set up by a function", _NO_INITIALIZER),
-    ("test_init", "test_spawn", "one that fails leaks nothing", _NO_INITIALIZER),
-    ("test_init", "test_forkserver", "one that fails leaks nothing", _NO_INITIALIZER),
+    (
+        "test_init",
+        "test_initializer",
+        "each worker is set up by a function",
+        "test_initializer.py::test_every_worker_is_set_up_once_before_its_first_task",
+    ),
+    ("test_init", "test_spawn", "one that fails leaks nothing", _BROKEN),
+    ("test_init", "test_forkserver", "one that fails leaks nothing", _BROKEN),
     (
         "test_shutdown",
         "test_run_after_shutdown",
@@ -384,6 +395,6 @@ CHECKS: tuple[tuple[str, str, str, str], ...] = (
         "both at once, then the end of the script",
         LIFE + "test_closing_may_cancel_what_waits",
     ),
-    ("test_shutdown", "test_shutdown_gh_132969_case_1", "closing while a worker is replaced", _NO_LIMIT),
-    ("test_shutdown", "test_shutdown_gh_132969_case_2", "the same with more workers", _NO_LIMIT),
+    ("test_shutdown", "test_shutdown_gh_132969_case_1", "closing while a worker is replaced", _REPLACED_AT_END),
+    ("test_shutdown", "test_shutdown_gh_132969_case_2", "the same with more workers", _REPLACED_AT_END),
 )

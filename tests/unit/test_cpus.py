@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import nornir_pools as pools
-from nornir_pools import cpus
+from nornir_pools import cpus, hosts
 from nornir_pools.cluster.context import Surroundings, fingerprints
 
 from .. import functions
@@ -89,6 +89,27 @@ def test_pools_of_this_machine_have_as_many_workers() -> None:
         assert pool.num_threads == 3
         pool.shutdown()
     assert pools.GetClusterPool("local", executor="local").num_threads == 3
+
+
+def test_where_jobs_are_sent_from_pools_are_modest_and_say_so_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(hosts, "_told", False)
+    monkeypatch.setenv("SLURM_CONF", str(tmp_path / "slurm.conf"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (tmp_path / "sbatch").touch(0o755)
+    assert hosts.default_workers() == 16  # packages without a cluster
+    (tmp_path / "slurm.conf").touch()
+    for name in ("GetThreadPool", "GetMultithreadingPool", "GetProcessPool", "GetLocalMachinePool"):
+        assert getattr(pools, name)(name).num_threads == 4
+    assert pools.GetClusterPool("local", executor="local").num_threads == 4
+    assert pools.GetThreadPool("many", 12).num_threads == 12
+    assert ["4 workers here, for 16 CPUs" in record.getMessage() for record in caplog.records] == [True]
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    assert hosts.default_workers() == 16
+    monkeypatch.delenv("SLURM_JOB_ID")
+    (tmp_path / "sbatch").unlink()
+    assert hosts.default_workers() == 16
 
 
 def test_what_the_user_has_set_is_left_and_what_follows_from_it() -> None:

@@ -84,7 +84,7 @@ def test_lines_after_the_worker_run(sent: Sent, tmp_path: Path) -> None:
 
 def test_a_worker_is_told_its_group_and_how_long_to_stay(tmp_path: Path) -> None:
     command = launching.worker_command(tmp_path / "it's here", Options.of({"tasks_per_job": 1, "gpus_per_node": 1}), 4)
-    assert command.endswith(" --group 4 --idle 0 --one")
+    assert command.endswith(" --group 4 --idle 0 --task-timeout 0 --one")
     assert launching.worker_command(tmp_path, Options(python="apptainer exec i.sif python"), 0).startswith("apptainer exec ")
 
 

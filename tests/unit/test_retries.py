@@ -21,7 +21,10 @@ def tries(cause: str, **options: Any) -> int:
 
 def test_what_is_not_the_tasks_fault_is_tried_again() -> None:
     counts = {cause: tries(cause) for cause in RETRY_CAUSES}
-    assert counts == {"preempted": 10, "lost": 2, "node_failed": 2, "worker_died": 1, "cancelled": 0, "oom": 0, "timeout": 0}
+    assert counts == {
+        **{"preempted": 10, "lost": 2, "node_failed": 2, "worker_died": 1},
+        **dict.fromkeys(("cancelled", "oom", "task_timeout", "timeout"), 0),
+    }
 
 
 def test_a_number_is_for_all_that_is_not_the_tasks_fault() -> None:
@@ -30,8 +33,9 @@ def test_a_number_is_for_all_that_is_not_the_tasks_fault() -> None:
 
 
 def test_a_mapping_is_for_the_causes_it_names() -> None:
-    retries = {"worker_died": 5, "timeout": 1}
-    assert [tries(cause, retries=retries) for cause in ("worker_died", "timeout", "preempted")] == [5, 1, 10]
+    retries = {"worker_died": 5, "timeout": 1, "task_timeout": 2}
+    causes = ("worker_died", "timeout", "task_timeout", "preempted")
+    assert [tries(cause, retries=retries) for cause in causes] == [5, 1, 2, 10]
 
 
 @pytest.mark.parametrize("rule", ["mem_gb*2<=64", " mem_gb * 2 <= 64"])
@@ -53,5 +57,5 @@ def test_a_wrong_rule_is_refused(retries: object) -> None:
 
 
 def test_every_end_of_a_job_has_a_cause() -> None:
-    kinds = [*errors.JobError.__subclasses__(), errors.WorkerDiedError]
+    kinds = [*errors.JobError.__subclasses__(), errors.WorkerDiedError, errors.TaskTimeoutError]
     assert {cause_of(kind("x")) for kind in kinds} == set(RETRY_CAUSES)
