@@ -1,5 +1,13 @@
 """How Sphinx makes the pages: ``sphinx-build -W docs build/pages``."""
 
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+
+import made
+
 from nornir_pools import __version__
 
 project = "nornir_pools"
@@ -19,3 +27,15 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 default_role = "code"  # docstrings have names in single backticks
 graphviz_output_format = "svg"
+autodoc_mock_imports = ["joblib"]
+
+
+def make_parts(app: Any, page: str, source: list[str]) -> None:
+    """Put what is made from the code into a page that has been read."""
+    for mark, make in made.PARTS.items():
+        if mark in source[0]:
+            source[0] = source[0].replace(mark, make())
+
+
+def setup(app: Any) -> None:
+    app.connect("source-read", make_parts)
