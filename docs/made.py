@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.imports import MODULES, own_imports
 
-__all__ = ["GROUPS", "PARTS", "arrows", "group_of", "shown"]
+__all__ = ["GROUPS", "PARTS", "PLACES", "arrows", "group_of", "shown"]
 
 # The groups of the picture from top to bottom: folder and modules. A new module needs a place here.
 GROUPS: dict[str, tuple[str, str]] = {
@@ -42,7 +42,7 @@ GROUPS: dict[str, tuple[str, str]] = {
 }
 _WHOLE = ("cli", "demo", "pretend")  # stand for all that is in them
 _EMPTY = ("local", "cluster")  # their __init__ has nothing but a docstring
-_PLACES = {
+PLACES = {
     "" if name == "nornir_pools" else f"{folder}.{name}" if folder else name: title
     for title, (folder, names) in GROUPS.items()
     for name in names.split()
@@ -52,7 +52,7 @@ _PLACES = {
 def group_of(module: str) -> str:
     """The group that a module stands in. Raises KeyError if GROUPS has no place for it."""
     top = module.partition(".")[0]
-    return _PLACES[top if top in _WHOLE else module]
+    return PLACES[top if top in _WHOLE else module]
 
 
 def arrows() -> set[tuple[str, str]]:
