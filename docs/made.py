@@ -21,8 +21,8 @@ GROUPS: dict[str, tuple[str, str]] = {
     "pool of jobs": ("cluster", "pool run children adopting resuming keys plan choosing again packed"),
     "watcher": (
         "cluster",
-        "watcher supply submissions audit endings obituary retries refusals ledger budget failures jobs nodes cancelling values "
-        "talker",
+        "watcher supply submissions audit endings obituary retries refusals ledger budget failures jobs nodes cancelling "
+        "values talker",
     ),
     "launcher": ("cluster", "launcher launching"),
     "looking": ("cluster", "views reading clearing"),
@@ -57,12 +57,7 @@ def group_of(module: str) -> str:
 
 def arrows() -> set[tuple[str, str]]:
     """Which group imports from which."""
-    pairs = {
-        (group_of(module), group_of(other))
-        for module in MODULES
-        if module not in _EMPTY
-        for other in own_imports(module)
-    }
+    pairs = {(group_of(module), group_of(other)) for module in MODULES if module not in _EMPTY for other in own_imports(module)}
     return {(upper, lower) for upper, lower in pairs if upper != lower}
 
 
@@ -73,14 +68,12 @@ def shown(pairs: set[tuple[str, str]]) -> set[tuple[str, str]]:
         direct = {lower for upper, lower in pairs if upper == title}
         below[title] = direct.union(*(below[lower] for lower in direct))
     return {
-        (upper, lower)
-        for upper, lower in pairs
-        if not any(lower in below[other] for above, other in pairs if above == upper)
+        (upper, lower) for upper, lower in pairs if not any(lower in below[other] for above, other in pairs if above == upper)
     }
 
 
 def _box(title: str) -> str:
-    folder, names = GROUPS[title]
+    _, names = GROUPS[title]
     words = [f"{name}/" if name in _WHOLE else name for name in names.split()]
     lines = "<br/>".join(textwrap.wrap(", ".join(words), 44, break_long_words=False))
     return f'"{title}" [label=<<b>{escape(title)}</b><br/><font point-size="9">{lines}</font>>];'
@@ -102,7 +95,7 @@ def _architecture() -> str:
             "",
             "digraph {",
             'nodesep=0.25; ranksep=0.4; fontname="sans-serif"; fontsize=11; color="#99aabb";',
-            'node [shape=box, style="rounded,filled", fillcolor="#eef3fb", color="#5577aa", fontname="sans-serif", fontsize=11];',
+            'node [shape=box, style="rounded,filled", fillcolor="#eef3fb", color="#5577aa", fontname="sans-serif"];',
             'edge [color="#5577aa", arrowsize=0.7];',
             *lines,
             "}",

@@ -56,7 +56,8 @@ def imported(module: str) -> Iterator[str]:
                 yield inner if inner.removeprefix("nornir_pools.") in MODULES else base
 
 
-def own_imports(module: str) -> set[str]:
+@cache
+def own_imports(module: str) -> frozenset[str]:
     """The modules of this package that a module imports."""
     names = {name for name in imported(module) if name.split(".")[0] == "nornir_pools"}
-    return {name.removeprefix("nornir_pools").removeprefix(".") for name in names}
+    return frozenset(name.removeprefix("nornir_pools").removeprefix(".") for name in names)
