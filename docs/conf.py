@@ -26,6 +26,7 @@ myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
+smartquotes_action = "qe"  # "--" stays what it is
 default_role = "code"  # docstrings have names in single backticks
 graphviz_output_format = "svg"
 autodoc_mock_imports = ["joblib"]

@@ -75,8 +75,8 @@ def shown(pairs: set[tuple[str, str]]) -> set[tuple[str, str]]:
 def _box(title: str) -> str:
     _, names = GROUPS[title]
     words = [f"{name}/" if name in _WHOLE else name for name in names.split()]
-    lines = "<br/>".join(textwrap.wrap(", ".join(words), 44, break_long_words=False))
-    return f'"{title}" [label=<<b>{escape(title)}</b><br/><font point-size="9">{lines}</font>>];'
+    lines = "<br/>".join(textwrap.wrap(", ".join(words), 30, break_long_words=False))
+    return f'"{title}" [label=<<b>{escape(title)}</b><br/><font point-size="11">{lines}</font>>];'
 
 
 def _architecture() -> str:
@@ -85,7 +85,7 @@ def _architecture() -> str:
     lines = []
     for folder in folders:
         boxes = [_box(title) for title, (place, _) in GROUPS.items() if place == folder]
-        frame = f'subgraph cluster_{folder} {{ label="{folder}/"; ' if folder else ""
+        frame = f'subgraph cluster_{folder} {{ label="{folder}/"; labeljust=l; ' if folder else ""
         lines += [frame, *boxes, "}" if folder else ""]
     lines += [f'"{upper}" -> "{lower}";' for upper, lower in sorted(shown(arrows()))]
     return "\n".join(
@@ -125,7 +125,7 @@ def _command(name: str, command: Any) -> list[str]:
         f"## {name}\n\n{command.help}\n\n```text\n{usage}\n```\n",
         *(["| | |\n|---|---|"] if rows else []),
         *(f"| `{words}` | {told} |" for words, told in rows),
-        f"\n{command.epilog}\n" if command.epilog else "",
+        *([f"\nExample: `{command.epilog.removeprefix('Example: ')}`\n"] if command.epilog else []),
     ]
 
 
