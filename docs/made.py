@@ -94,7 +94,7 @@ def _architecture() -> str:
             ":alt: The groups of modules from the programs at the top to tasks and outcomes at the bottom; arrows lead down",
             "",
             "digraph {",
-            'nodesep=0.25; ranksep=0.4; fontname="sans-serif"; fontsize=11; color="#99aabb";',
+            'nodesep=0.25; ranksep=0.4; fontname="sans-serif"; fontsize=11; color="#99aabb"; fontcolor="#5577aa";',
             'node [shape=box, style="rounded,filled", fillcolor="#eef3fb", color="#5577aa", fontname="sans-serif"];',
             'edge [color="#5577aa", arrowsize=0.7];',
             *lines,
