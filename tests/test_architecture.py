@@ -7,15 +7,14 @@ import importlib
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from functools import cache
-from pathlib import Path
+from collections.abc import Sequence
 
 import pytest
 
 import nornir_pools
 
-PACKAGE = Path(nornir_pools.__file__).parent
+from .imports import MODULES, PACKAGE, imported, own_imports, tree_of
+
 ROOT = PACKAGE.parent
 
 # A module imports only what stands in a line above its own. A new module needs a place here.
@@ -85,59 +84,11 @@ LONGEST_MODULE = 300
 LONGEST_FUNCTION = 50
 
 
-def name_of(path: Path) -> str:
-    """The module's name inside the package; "" for the package itself."""
-    parts = path.relative_to(PACKAGE).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-
-
-MODULES = {name_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
-
-
-@cache
-def tree_of(module: str) -> ast.Module:
-    return ast.parse(MODULES[module].read_text(encoding="utf-8"))
-
-
 def is_top(module: str, names: tuple[str, ...] = TOP) -> bool:
     return module in names or module.startswith(tuple(f"{name}." for name in names))
 
 
 LIBRARY = [module for module in MODULES if not is_top(module)]
-
-
-def running_nodes(node: ast.AST) -> Iterator[ast.AST]:
-    """Every node but those under ``if TYPE_CHECKING``, which only a type checker reads."""
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.If) and isinstance(child.test, ast.Name) and child.test.id == "TYPE_CHECKING":
-            for other in child.orelse:
-                yield other
-                yield from running_nodes(other)
-            continue
-        yield child
-        yield from running_nodes(child)
-
-
-def imported(module: str) -> Iterator[str]:
-    """The full names that a module imports, in functions as well."""
-    package = ["nornir_pools", *(module.split(".") if module else [])]
-    if MODULES[module].name != "__init__.py":
-        package.pop()
-    for node in running_nodes(tree_of(module)):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            start = package[: len(package) - node.level + 1] if node.level else []
-            base = ".".join([*start, *([node.module] if node.module else [])])
-            for alias in node.names:
-                inner = f"{base}.{alias.name}"
-                yield inner if inner.removeprefix("nornir_pools.") in MODULES else base
-
-
-def own_imports(module: str) -> set[str]:
-    """The modules of this package that a module imports."""
-    names = {name for name in imported(module) if name.split(".")[0] == "nornir_pools"}
-    return {name.removeprefix("nornir_pools").removeprefix(".") for name in names}
 
 
 def importers_of(name: str) -> set[str]:

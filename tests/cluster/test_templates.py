@@ -357,6 +357,19 @@ def test_a_function_as_an_array(slurm: Slurm, tmp_path: Path) -> None:
 
 
 @lab_only
+def test_the_template_of_the_howto_serves_a_run(slurm: Slurm, tmp_path: Path) -> None:
+    (text,) = re.findall(
+        r"^```bash\n(.*?)^```$", (ROOT / "docs/howto/write-a-template.md").read_text(), re.MULTILINE | re.DOTALL
+    )
+    Path("volumes.sbatch").write_text(text.replace("--idle 60", "--idle 0"))
+    run = prepare(tmp_path)
+    array = call("sbatch", "--parsable", *SMALL, "--array=1-2", "volumes.sbatch", run).strip()
+    wait_for_end(slurm)
+    assert {path.name for path in Path(run, "jobs").iterdir()} == {f"{array}_1.log", f"{array}_2.log"}
+    assert collect(tmp_path) == SQUARES
+
+
+@lab_only
 def test_workers_that_share_a_run_while_a_script_waits(slurm: Slurm, tmp_path: Path) -> None:
     run = prepare(tmp_path)
     Path("collect.py").write_text(script(2))
