@@ -16,28 +16,28 @@ GROUPS: dict[str, tuple[str, str]] = {
     "programs": ("", "cli demo __main__"),
     "for other tools": ("", "joblib testing pretend"),
     "public functions": ("", "nornir_pools api attaching looking examining"),
-    "pools by name": ("", "registry upstream shared_memory"),
+    "pools by name": ("", "registry getting upstream shared_memory"),
     "examination": ("cluster", "doctor nodeside verdicts trial probe"),
     "pool of jobs": ("cluster", "pool run children adopting resuming keys plan choosing again packed"),
     "watcher": (
         "cluster",
         "watcher supply submissions audit endings obituary retries refusals ledger budget failures jobs nodes cancelling "
-        "values talker",
+        "values talker inbox dismissals",
     ),
     "launcher": ("cluster", "launcher launching"),
     "looking": ("cluster", "views reading clearing"),
-    "worker": ("cluster", "worker child element arrays doubt offers environment measures signals"),
+    "worker": ("cluster", "worker child element arrays doubt offers environment measures signals limiting tmpdir"),
     "slurm": ("cluster", "slurm answers queue nodelists sites"),
     "spool": ("cluster", "spool folder names journal packs lease shared history places lag frozen freezing context"),
     "pools of this machine": (
         "local",
-        "threads processes commands serial machine companion process_worker pipe shared memory",
+        "threads processes commands serial machine companion process_worker pipe shared memory deadlines limited servers",
     ),
     "what pools share": ("", "base poolbase adding holding parents tasks mapping appearance calling_off progress"),
     "commands and processes": ("", "command lines streams tail starting deaths profiling"),
     "task and outcome": (
         "",
-        "task outcome calls message errors options settings findings here kinds cpus condition members _version",
+        "task outcome calls heeding initializing limits hosts message errors options settings findings here kinds cpus condition members _version",
     ),
 }
 _WHOLE = ("cli", "demo", "pretend")  # stand for all that is in them
