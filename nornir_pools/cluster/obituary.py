@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,9 @@ from ..errors import (
 )
 from . import slurm
 from .jobs import Job
+from .launching import TOO_OLD
 
-__all__ = ["job_error", "mismatch", "nowhere", "refusal", "unseen"]
+__all__ = ["job_error", "mismatch", "nowhere", "refusal", "too_old", "unseen"]
 
 _WORDS: dict[type, tuple[str, str]] = {
     JobTimeoutError: ("reached its time limit", "give it more with timeout_min="),
@@ -48,7 +50,7 @@ def job_error(pool: str, task: str, job: Job, ending: slurm.Ending) -> JobError 
     tail = _tail(job.log)
     log = f"\nits log, {job.log}, ends:\n{tail}" if tail else f"\nits log: {job.log or 'none was written'}"
     return kind(
-        f"{whose} {job.id} {what} ({ending}); {advice.format(job=job.id)}{log}",
+        f"{whose} {job.id} {what} ({ending}); {advice.format(job=job.id.replace('@', ' -M '))}{log}",
         job_id=job.id,
         state=ending.state,
         log=job.log,
@@ -89,6 +91,12 @@ def nowhere(pool: str, task: str, folder: Path) -> JobLostError:
 def refusal(pool: str, error: Exception) -> PoolError:
     """The error for tasks whose jobs cannot be sent; `error` is what sbatch said, or what is wrong with the run's folder."""
     return error if isinstance(error, SpoolError) else SubmissionError(f"pool {pool!r}: SLURM refused the job: {error}")
+
+
+def too_old(pool: str, job: Job) -> PythonMismatchError | None:
+    """The error for tasks whose jobs have a Python that could not even load the worker, if their log says that."""
+    found = re.search(rf"Python (\d+\.\d+) {TOO_OLD}", _tail(job.log))
+    return mismatch(pool, {"python": found[1], "host": job.host or job.node or "a node"}) if found else None
 
 
 def mismatch(pool: str, facts: dict[str, Any]) -> PythonMismatchError:

@@ -56,7 +56,7 @@ class ClusterPool(PoolBase):
         self._resumption: Resumption | None = None  # with the option `resume`, once there is a run
         self._kept: list[Task] = []  # of a run taken over: nobody else has its finished tasks yet
         self.options = Options.of(options, settings.environment_options(), settings.file_options())
-        self.executor = choose_executor(self.options.executor, name)
+        self.executor = choose_executor(self.options, name)
         if num_threads is None:
             num_threads = settings.usable_cpus() if self.executor == "local" else self.options.max_jobs
             if not self.options.max_jobs:
@@ -64,7 +64,7 @@ class ClusterPool(PoolBase):
         super().__init__(name, num_threads)
         self._sends_calls = self.executor != "debug"
         self._given = options
-        self._context = ContextReader(os.environ)
+        self._context = ContextReader(os.environ, exported=self.options.exports)
         self._folder = Path() if self.executor == "debug" else runs_folder(self.options)
         self._numbers = itertools.count(1)
         self._told_size = False
@@ -86,6 +86,7 @@ class ClusterPool(PoolBase):
         facts = read_facts(spool)
         pool = cls(facts["pool"], facts["num_threads"], executor=facts["executor"], folder=str(path.parent))
         pool.options = Options(**facts["options"])
+        pool._context = ContextReader(os.environ, exported=pool.options.exports)
         pool._given = {}
         pool._run, history = Run.reopen(pool, spool, pool._finish)
         pool._kept += adopt(pool, pool._run, history, finished=True).values()

@@ -23,6 +23,7 @@ from nornir_pools.cluster import lag as lags
 from nornir_pools.cluster.budget import Budget
 from nornir_pools.cluster.failures import Failures
 from nornir_pools.cluster.folder import write_all
+from nornir_pools.cluster.history import History
 from nornir_pools.cluster.lease import Lease
 from nornir_pools.cluster.spool import Spool, task_name
 from nornir_pools.cluster.watcher import Watcher
@@ -63,13 +64,13 @@ class Scheduler:
             self.known[job] = state
             self.ended[job] = slurm.Ending(state, **facts)
 
-    def note_up(self, job: str, pid: int, born: str) -> None:
+    def note_up(self, job: str, pid: int, born: str, bare: bool = False) -> None:
         pass
 
     def find(self, name: str) -> list[str]:
         return []
 
-    def resume(self, jobs: int) -> None:
+    def resume(self, history: History) -> None:
         pass
 
     def cancel_doubtful(self) -> None:
