@@ -137,7 +137,8 @@ class _Examination:
             return
         yield self._timed("squeue", ["squeue", "-h", "-u", str(os.geteuid())], _NO_SQUEUE)
         if self.has_accounting:
-            yield self._timed("sacct", ["sacct", "-n", "-X", "-S", "now-1minutes"], _NO_SACCT)
+            since = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(time.time() - 60))  # ("now-…" is not in every version)
+            yield self._timed("sacct", ["sacct", "-n", "-X", "-S", since], _NO_SACCT)
         else:
             yield Finding("sacct", WARNING, f"there is no accounting on this cluster: {_NO_SACCT}", _NOTHING)
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -202,3 +203,18 @@ def test_slurms_commands_are_found_where_the_option_says(
     assert pool.add_task("t", os.getenv, "PATH").wait_return(40) == str(tmp_path / "tools")
     pretend_slurm.end("cancelled")
     assert isinstance(pool.add_task("cancelled", len, "").exception(40), pools.JobCancelledError)
+
+
+def test_accounting_that_lacks_a_column_is_told_of_once_and_ends_are_told_without(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    environment = write_sbatch(tmp_path, "")
+    (tmp_path / "bin" / "sbatch").rename(tmp_path / "bin" / "sacct")
+    (tmp_path / "bin" / "sacct").write_text("#!/bin/sh\necho 'sacct: error: Invalid field requested: \"NodeList\"' >&2; exit 1\n")
+    site = launcher.SlurmLauncher(tmp_path, environment)
+    with caplog.at_level(logging.INFO, "nornir_pools"):
+        for _ in range(2):
+            site._accounting_after = 0.0
+            assert site.endings({"7_0": "TIMEOUT"}) == {"7_0": slurm.Ending("TIMEOUT")}
+    (told,) = [record.getMessage() for record in caplog.records]
+    assert "Invalid field requested" in told
