@@ -153,7 +153,11 @@ def _elements(environment: Mapping[str, str]) -> set[int]:
         return whole
     mine = f"{environment['SLURM_ARRAY_JOB_ID']}_"
     with contextlib.suppress(slurm.SlurmError):
-        return {int(job.removeprefix(mine)) for job in slurm.states(clusters.on(environment, "")) if re.fullmatch(rf"{mine}\d+", job)}
+        return {
+            int(job.removeprefix(mine))
+            for job in slurm.states(clusters.on(environment, ""))
+            if re.fullmatch(rf"{mine}\d+", job)
+        }
     return set(range(first, last + 1))
 
 

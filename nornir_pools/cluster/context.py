@@ -25,9 +25,11 @@ __all__ = ["ContextReader", "Surroundings", "beside", "current_umask", "fingerpr
 _OF_THE_JOB = ("SLURM_", "SLURMD_", "SBATCH_", "SRUN_", "PMI", "SUBMITIT_")
 _OF_THE_NODE = ("TMPDIR", "HOSTNAME", "_")
 # Of these, what srun has set for the processes of one step, and would take for its own options in another.
-_OF_THE_STEP = ("SLURM_STEP", "SLURM_CPU_BIND", "SLURM_MEM_BIND", "SLURM_ACCEL_BIND", "SLURM_SRUN_", "SLURM_PTY_", "SLURM_PMI")
-_OF_THE_STEP += ("SLURM_LAUNCH_NODE", "SLURM_DISTRIBUTION", "SLURM_GTIDS", "SLURM_LOCALID", "SLURM_NODEID", "SLURM_PROCID")
-_OF_THE_STEP += ("SLURM_TASK_PID", "SLURM_UMASK", "SRUN_", "PMI")
+_OF_THE_STEP = (
+    *("SLURM_STEP", "SLURM_CPU_BIND", "SLURM_MEM_BIND", "SLURM_ACCEL_BIND", "SLURM_SRUN_", "SLURM_PTY_", "SLURM_PMI"),
+    *("SLURM_LAUNCH_NODE", "SLURM_DISTRIBUTION", "SLURM_GTIDS", "SLURM_LOCALID", "SLURM_NODEID", "SLURM_PROCID"),
+    *("SLURM_TASK_PID", "SLURM_UMASK", "SRUN_", "PMI"),
+)
 # What a user or a site has set for every job: who pays, and where jobs go. (What else sbatch reads is the pool's to say.)
 _ASKED_OF_ALL = ("ACCOUNT", "CONSTRAINT", "PARTITION", "QOS", "RESERVATION", "WCKEY")
 # What holds for one machine, and is a secret: it must not be in a job's environment, where others may read it.

@@ -98,7 +98,9 @@ class _Examination:
         if slurm.program("sbatch", self.options.slurm_bin) is None:
             if wanted == "slurm" or slurm.looks_installed():
                 words = "this machine belongs to a SLURM cluster, but" if slurm.looks_installed() else 'executor="slurm", but'
-                advice = "add SLURM's commands to PATH (module load slurm?), or name their folder with NORNIR_POOLS_SLURM_BIN, or"
+                advice = (
+                    "add SLURM's commands to PATH (module load slurm?), or name their folder with NORNIR_POOLS_SLURM_BIN, or"
+                )
                 advice += " use NORNIR_POOLS_EXECUTOR=local"
                 return Finding("SLURM", PROBLEM, f"{words} sbatch is not on PATH", advice), False
             words = "not here (no sbatch on PATH): jobs are processes of this machine"

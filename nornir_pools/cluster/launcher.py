@@ -257,8 +257,8 @@ class SlurmLauncher:
         if bare and not self._told_bare:
             self._told_bare = True
             logger.warning(
-                "run %s: its jobs begin without the environment of the script (does this site send jobs with --export=NONE?), so "
-                "tasks lack it; it travels with them if slurm_additional_parameters has {\"export\": \"NONE\"}",
+                "run %s: its jobs begin without the environment of the script (does this site send jobs with --export=NONE?), "
+                'so tasks lack it; it travels with them if slurm_additional_parameters has {"export": "NONE"}',
                 self._run.name,
             )
 

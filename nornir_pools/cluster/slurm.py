@@ -130,7 +130,7 @@ def _handed_on(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def _placed(command: Sequence[str], environment: Mapping[str, str]) -> list[str]:
-    """The command, from the folder that the environment or the file of options names, and for the clusters that the environment names."""
+    """The command, from the folder that the options name, and for the clusters that the environment names."""
     name, *words = command
     if name in _ON_CLUSTERS and (wanted := environment.get(clusters.VARIABLE)):
         words = ["-M", wanted, *words]

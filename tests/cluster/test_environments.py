@@ -126,10 +126,10 @@ def test_jobs_that_lack_the_environment_are_told_of_once(
     stand_in("sbatch", 'exec "$REAL" --export=NONE "$@"')  # a site's wrapper
     for number in range(50):  # so that most of the script's variables are missing, however few others there are
         monkeypatch.setenv(f"MARK_{number}", "mine")
-    with caplog.at_level(logging.WARNING):
-        with pools.GetClusterPool("bare", 2, executor="slurm", folder=str(tmp_path / "runs"), tasks_per_job=1) as pool:
-            tasks = [pool.add_task(str(number), os.getenv, "MARK_1") for number in range(2)]
-            assert [task.wait_return(60) for task in tasks] == [None, None]
+    pool = pools.GetClusterPool("bare", 2, executor="slurm", folder=str(tmp_path / "runs"), tasks_per_job=1)
+    with caplog.at_level(logging.WARNING), pool:
+        tasks = [pool.add_task(str(number), os.getenv, "MARK_1") for number in range(2)]
+        assert [task.wait_return(60) for task in tasks] == [None, None]
     (told,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert 'it travels with them if slurm_additional_parameters has {"export": "NONE"}' in told
     until(lambda: not slurm.jobs(), "jobs are left")

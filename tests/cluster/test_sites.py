@@ -127,7 +127,9 @@ def test_what_a_site_demands_of_every_job_is_sent(
     monkeypatch.setenv("SBATCH_RESERVATION", demands)  # as a site's profile may have it
     monkeypatch.setenv("SBATCH_CONSTRAINT", "another")  # against which an option wins
     monkeypatch.setenv("SBATCH_TIMELIMIT", "1")  # (the time is the pool's to say)
-    pool = cluster(1, slurm_job_name="grid", slurm_comment="project 7", slurm_qos="normal", slurm_constraint=demands, idle_seconds=0)
+    pool = cluster(
+        1, slurm_job_name="grid", slurm_comment="project 7", slurm_qos="normal", slurm_constraint=demands, idle_seconds=0
+    )
     facts = pool.add_process("facts", "scontrol -o show job $SLURM_JOB_ID", check=True).wait_return(60)
     assert re.search(r" JobName=grid-cluster-", facts)
     for words in ("Comment=project 7", "QOS=normal", f"Features={demands}", f"Reservation={demands}", "TimeLimit=00:10:00"):

@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,7 +36,9 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Calls:
         "scontrol": 'echo "JobState=RUNNING NodeList=$2"',
     }
     for name, line in said.items():
-        (tmp_path / name).write_text(f'#!/bin/sh\necho "{name} $*${{SLURM_CLUSTERS:+ handed on}}" >> {tmp_path}/calls\n{line}\n')
+        (tmp_path / name).write_text(
+            f'#!/bin/sh\necho "{name} $*${{SLURM_CLUSTERS:+ handed on}}" >> {tmp_path}/calls\n{line}\n'
+        )
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
 
@@ -106,7 +109,10 @@ def test_a_pools_jobs_run_and_end_on_the_cluster_that_is_named(
 ) -> None:
     if how == "variable":
         monkeypatch.setenv("SLURM_CLUSTERS", "big")
-    options = {"option": {"slurm_clusters": "big"}, "additional": {"slurm_additional_parameters": {"clusters": "big"}}}
+    options: dict[str, Any] = {
+        "option": {"slurm_clusters": "big"},
+        "additional": {"slurm_additional_parameters": {"clusters": "big"}},
+    }
     pool = pretend_slurm.pool(num_threads=1, retries=0, tasks_per_job=1, **options.get(how, {}))
     task = pool.add_task("t", os.getenv, "SLURM_CLUSTERS")
     assert task.wait_return(40) is None

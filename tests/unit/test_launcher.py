@@ -151,7 +151,9 @@ def test_neither_aliases_nor_functions_of_the_users_shell_stand_in_for_sbatch(tm
     assert launcher.SlurmLauncher(tmp_path, {**environment, **mine}).start(Options(), 0, 1, "run") == ["7_0"]
 
 
-UNKNOWN = "f() {{ echo \"sbatch: unrecognized option '--$1'\" >&2; exit 1; }}; for o in {0}; do ! grep -q -- --$o $1 || f $o; done"
+UNKNOWN = (
+    "f() {{ echo \"sbatch: unrecognized option '--$1'\" >&2; exit 1; }}; for o in {0}; do ! grep -q -- --$o $1 || f $o; done"
+)
 
 
 def test_options_of_ours_that_an_sbatch_does_not_know_are_left_out_and_that_is_said_once(
@@ -210,7 +212,9 @@ def test_accounting_that_lacks_a_column_is_told_of_once_and_ends_are_told_withou
 ) -> None:
     environment = write_sbatch(tmp_path, "")
     (tmp_path / "bin" / "sbatch").rename(tmp_path / "bin" / "sacct")
-    (tmp_path / "bin" / "sacct").write_text("#!/bin/sh\necho 'sacct: error: Invalid field requested: \"NodeList\"' >&2; exit 1\n")
+    (tmp_path / "bin" / "sacct").write_text(
+        "#!/bin/sh\necho 'sacct: error: Invalid field requested: \"NodeList\"' >&2; exit 1\n"
+    )
     site = launcher.SlurmLauncher(tmp_path, environment)
     with caplog.at_level(logging.INFO, "nornir_pools"):
         for _ in range(2):

@@ -193,6 +193,6 @@ def test_pool_that_could_not_be_made_does_not_trouble_the_end_of_the_script() ->
 
 
 def test_jobs_are_sent_with_the_environment_unless_that_is_forbidden() -> None:
-    given = ({}, {"export": "ALL"}, {"export": "A,B"}, {"export": "NONE"}, {"export": "nil"})
+    given: list[dict[str, str]] = [{}, {"export": "ALL"}, {"export": "A,B"}, {"export": "NONE"}, {"export": "nil"}]
     exported = [Options.of({"slurm_additional_parameters": more}).exports for more in given]
     assert exported == [True, True, True, False, False]

@@ -134,7 +134,7 @@ def test_where_slurms_commands_are_is_known_without_a_pool(monkeypatch: pytest.M
     assert settings.slurm_bin({"NORNIR_POOLS_SLURM_BIN": "/opt/slurm/bin"}) == "/opt/slurm/bin"
     assert settings.slurm_bin({"NORNIR_POOLS_SLURM_BIN": ""}) == ""
     write_file("slurm_bin = 5")
-    with pytest.raises(OptionError, match="'slurm_bin' in .* must be a text, not 5"):
+    with pytest.raises(OptionError, match=r"'slurm_bin' in .* must be a text, not 5"):
         settings.slurm_bin({})
 
 
