@@ -40,7 +40,8 @@ _PYTHONS_OWN = frozenset(
 
 
 def _is_jobs_own(name: str) -> bool:
-    return name.startswith(_OF_THE_JOB) or name in (*_OF_THE_NODE, *_OF_THIS_MACHINE) or name.endswith("_VISIBLE_DEVICES")
+    of_the_job = name.startswith(_OF_THE_JOB) and name != "SLURM_CONF"
+    return of_the_job or name in (*_OF_THE_NODE, *_OF_THIS_MACHINE) or name.endswith("_VISIBLE_DEVICES")
 
 
 def for_submission(environment: Mapping[str, str]) -> dict[str, str]:

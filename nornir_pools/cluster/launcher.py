@@ -140,8 +140,9 @@ def _command(run: Path, options: Options, group: int, wanted: str) -> str:
         name = f"${{SLURM_CLUSTER_NAME:-{wanted.partition(',')[0]}}}"
         command += f' --job "${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID@{name}"'
     if options.python or options.job.get("slurm_teardown"):
-        # Any text may start Python, and lines may come after it: the shell stays, and lets the worker see to SIGTERM.
-        return f"trap : TERM\n{command}"
+        # Any text may start Python, and lines may come after it: the shell stays. It alone is told of the job's end, and hands
+        # that on to its process group: the worker sees to it, and both shells wait for that.
+        return f"trap 'trap \"\" TERM; kill 0' TERM\n{{ trap : TERM\n{command}\n}} &\nwait $! || wait $!"
     return f"exec {command}"  # no shell between the scheduler's signals and the worker
 
 

@@ -20,6 +20,7 @@ from ..lab import Slurm
 
 pytest_plugins = ["nornir_pools.testing"]
 
+ROOT = Path(pools.__file__).parents[1]  # (where the package is not installed, a job without an environment has none)
 Make = Callable[..., ClusterPool]
 StandIn = Callable[[str, str], Path]
 
@@ -101,7 +102,7 @@ def test_a_python_that_is_too_old_for_the_worker_is_told_with_both(pretend_slurm
 def test_where_jobs_are_sent_without_an_environment_tasks_have_it(
     slurm: Slurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, how: str
 ) -> None:
-    options = {}
+    options: dict[str, object] = {"slurm_setup": [f"export PYTHONPATH={ROOT}"]}
     if how == "an option":
         options["slurm_additional_parameters"] = {"export": "NONE"}
     else:
@@ -126,10 +127,13 @@ def test_jobs_that_lack_the_environment_are_told_of_once(
     stand_in("sbatch", 'exec "$REAL" --export=NONE "$@"')  # a site's wrapper
     for number in range(50):  # so that most of the script's variables are missing, however few others there are
         monkeypatch.setenv(f"MARK_{number}", "mine")
-    pool = pools.GetClusterPool("bare", 2, executor="slurm", folder=str(tmp_path / "runs"), tasks_per_job=1)
+    setup = [f"export PYTHONPATH={ROOT}"]
+    folder = str(tmp_path / "runs")
+    pool = pools.GetClusterPool("bare", 2, executor="slurm", folder=folder, tasks_per_job=1, slurm_setup=setup)
     with caplog.at_level(logging.WARNING), pool:
         tasks = [pool.add_task(str(number), os.getenv, "MARK_1") for number in range(2)]
         assert [task.wait_return(60) for task in tasks] == [None, None]
-    (told,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-    assert 'it travels with them if slurm_additional_parameters has {"export": "NONE"}' in told
+    told = [record.getMessage() for record in caplog.records if "without the environment of the script" in record.getMessage()]
+    assert len(told) == 1
+    assert 'it travels with them if slurm_additional_parameters has {"export": "NONE"}' in told[0]
     until(lambda: not slurm.jobs(), "jobs are left")
