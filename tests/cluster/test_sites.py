@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pwd
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -41,8 +40,7 @@ def run_steps(count: int) -> list[str]:
 def test_a_task_runs_steps_and_mpi_programs(cluster: Make, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("PMI_RANK", "SLURM_STEP_ID", "SLURM_CPU_BIND", "SRUN_CPUS_PER_TASK"):  # of a step that the script runs in
         monkeypatch.setenv(name, "7")
-    if shutil.which("mpirun") is None:
-        stand_in("mpirun", MPIRUN)
+    stand_in("mpirun", MPIRUN)
     pool = cluster(1, tasks_per_node=4)
     command = pool.add_process("command", "srun -n 4 sh -c 'echo $SLURM_PROCID'", check=True)
     call = pool.add_task("call", run_steps, 4)
