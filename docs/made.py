@@ -24,10 +24,10 @@ GROUPS: dict[str, tuple[str, str]] = {
         "watcher supply submissions audit endings obituary retries refusals ledger budget failures jobs nodes cancelling "
         "values talker inbox dismissals",
     ),
-    "launcher": ("cluster", "launcher launching"),
+    "launcher": ("cluster", "launcher local_launcher launching"),
     "looking": ("cluster", "views reading clearing"),
     "worker": ("cluster", "worker child element arrays doubt offers environment measures signals limiting tmpdir"),
-    "slurm": ("cluster", "slurm answers queue nodelists sites"),
+    "slurm": ("cluster", "slurm answers queue nodelists sites states clusters"),
     "spool": ("cluster", "spool folder names journal packs lease shared history places lag frozen freezing context"),
     "pools of this machine": (
         "local",
@@ -37,7 +37,8 @@ GROUPS: dict[str, tuple[str, str]] = {
     "commands and processes": ("", "command lines streams tail starting deaths profiling"),
     "task and outcome": (
         "",
-        "task outcome calls heeding initializing limits hosts message errors options settings findings here kinds cpus condition members _version",
+        "task outcome calls heeding initializing limits hosts message errors options settings "
+        "findings here kinds cpus condition members _version",
     ),
 }
 _WHOLE = ("cli", "demo", "pretend")  # stand for all that is in them

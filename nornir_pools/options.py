@@ -17,7 +17,8 @@ from .errors import OptionError
 
 __all__ = ["JOB_OPTIONS", "POOL_OPTIONS", "RETRY_CAUSES", "RETRY_EXPRESSION", "Options", "check_names", "check_value"]
 
-# submitit's own names for what every executor of it knows, and SLURM's (a test compares them with submitit's).
+# submitit's own names for what every executor of it knows, and SLURM's (a test compares them with submitit's). Of what it has
+# no name for, `slurm_clusters` says where a job is, so that the pool has to know it.
 _GENERIC = {"timeout_min", "mem_gb", "nodes", "cpus_per_task", "gpus_per_node", "tasks_per_node"}
 _SLURM = {
     "account",
@@ -45,17 +46,15 @@ _SLURM = {
     "partition",
     "qos",
     "setup",
-    "srun_args",
     "teardown",
     "time",
-    "use_srun",
     "wckey",
 }
-JOB_OPTIONS = frozenset(_GENERIC | {f"slurm_{name}" for name in _SLURM})
+JOB_OPTIONS = frozenset(_GENERIC | {f"slurm_{name}" for name in _SLURM} | {"slurm_clusters"})
 _OWN_JOB_OPTIONS = frozenset({"retries", "task_timeout", "tasks_per_job", "version"})
 POOL_OPTIONS = frozenset(
     {"budget_core_hours", "executor", "folder", "frozen_code", "idle_seconds", "keep", "max_failures", "max_jobs"}
-    | {"max_child_mem_gb", "max_tasks_per_child", "on_interrupt", "python", "resume", "stop_after"}
+    | {"max_child_mem_gb", "max_tasks_per_child", "on_interrupt", "python", "resume", "slurm_bin", "stop_after"}
 )
 _ALL = JOB_OPTIONS | _OWN_JOB_OPTIONS | POOL_OPTIONS
 
@@ -84,6 +83,8 @@ class Options:
     on, and ``nornir_pools.attach`` finds them."""
     python: str = ""
     """The command that starts Python in a job, any shell text. Empty: this interpreter."""
+    slurm_bin: str = ""
+    """The folder of SLURM's commands. Empty: they are on PATH."""
     stop_after: int = 20
     """If the first so many tasks all fail alike, the pool stops (TasksFailedError); 0: it never does for that."""
     max_failures: int | None = None
@@ -120,6 +121,12 @@ class Options:
     def strict(self) -> bool:
         """Whether each task has a job of its own."""
         return self.tasks_per_job == 1
+
+    @property
+    def exports(self) -> bool:
+        """Whether jobs begin with the script's environment."""
+        more = self.job.get("slurm_additional_parameters") or {}
+        return str(more.get("export", "")).upper() not in ("NONE", "NIL")
 
     @property
     def gpus(self) -> bool:
@@ -186,6 +193,7 @@ _POSITIVE |= {"budget_core_hours", "max_child_mem_gb", "task_timeout"}
 _YES_OR_NO = {"frozen_code", "resume"}
 _WHOLE = {"max_failures", "max_tasks_per_child", "cpus_per_task", "nodes", "tasks_per_node"}
 _TEXT = {"folder", "python", "slurm_partition", "slurm_account", "slurm_qos", "slurm_job_name", "slurm_constraint"}
+_TEXT |= {"slurm_bin", "slurm_clusters"}
 
 
 def check_value(name: str, value: Any, place: str = "") -> None:

@@ -9,8 +9,11 @@ NORNIR_POOLS_*            a default for the option of that name, e.g. NORNIR_POO
 NORNIR_POOLS_PROGRESS     0: no progress bar while a terminal waits for a pool
 NO_COLOR                  the command line's: set to anything, there are no colours; so where TERM is dumb
 nornir_pools.toml         the same in the working folder, else in the user's configuration folder
+SBATCH_ACCOUNT            and its like for partition, QOS, reservation, constraint and wckey: outside of jobs, what jobs ask for
+                          where no option says it
 SCRATCH                   where runs live if no folder is set
 TMPDIR                    inside a job: where the folder is made that its tasks have as their own TMPDIR
+SLURM_CLUSTERS            the clusters that jobs are sent to, where the option `slurm_clusters` does not say it
 SLURM_CPUS_PER_TASK       inside a job: how many CPUs it has; and SLURM_CPUS_ON_NODE
 OMP_NUM_THREADS           and its like for MKL, OpenBLAS, numexpr and ITK: where they are not set, a task in another
                           process gets them, with the CPUs that are its own (`cpus.py`)
@@ -23,16 +26,18 @@ import json
 import os
 import stat
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from .cpus import usable_cpus
 from .errors import OptionError
 
-__all__ = ["environment_options", "file_options", "is_on", "limit_threads", "usable_cpus", "wants_progress"]
+__all__ = ["environment_options", "file_options", "is_on", "limit_threads", "slurm_bin", "usable_cpus", "wants_progress"]
 
 PREFIX = "NORNIR_POOLS_"
 PROGRESS = "NORNIR_POOLS_PROGRESS"  # is no option of a pool
+SLURM_BIN = "NORNIR_POOLS_SLURM_BIN"
 FILE_NAME = "nornir_pools.toml"
 MOST_ON_WINDOWS = 1024  # workers of a pool
 
@@ -72,6 +77,16 @@ def environment_options() -> dict[str, tuple[Any, str]]:
 def wants_progress() -> bool:
     """Whether the user has not said, with NORNIR_POOLS_PROGRESS, that waits are to show nothing."""
     return os.environ.get(PROGRESS, "").lower() not in ("0", "false", "no", "off")
+
+
+def slurm_bin(environment: Mapping[str, str]) -> str:
+    """The option `slurm_bin` of that environment, else of the configuration file. Raises OptionError if that is broken."""
+    folder = environment.get(SLURM_BIN)
+    if folder is None:
+        folder, place = file_options().get("slurm_bin", ("", ""))
+        if not isinstance(folder, str):
+            raise OptionError(f"the option 'slurm_bin' in {place} must be a text, not {folder!r}")
+    return folder
 
 
 def _parse(text: str) -> Any:

@@ -25,7 +25,7 @@ from .. import message, settings
 from ..errors import PoolError, SpoolError
 from ..lines import CommandList, RunLine
 from ..options import Options
-from . import slurm
+from . import clusters, slurm
 from .context import ContextReader, fingerprints
 from .history import told
 from .lease import Lease
@@ -150,7 +150,11 @@ def _elements(environment: Mapping[str, str]) -> set[int]:
         return whole
     mine = f"{environment['SLURM_ARRAY_JOB_ID']}_"
     with contextlib.suppress(slurm.SlurmError):
-        return {int(job.removeprefix(mine)) for job in slurm.states(environment) if re.fullmatch(rf"{mine}\d+", job)}
+        return {
+            int(job.removeprefix(mine))
+            for job in slurm.states(clusters.on(environment, ""))
+            if re.fullmatch(rf"{mine}\d+", job)
+        }
     return set(range(first, last + 1))
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING
 
 from ..errors import RunNotFoundError, SpoolError
-from . import slurm
+from . import clusters, slurm
 from .lease import Lease
 from .reading import view_run
 from .spool import Spool, task_number
@@ -149,5 +149,5 @@ def _end_jobs(view: RunView, jobs: Collection[str]) -> None:
     try:
         slurm.cancel(sorted(jobs), os.environ)
     except slurm.SlurmError as error:
-        words = f"the jobs of run {view.info.name} could not be cancelled ({error}); run: scancel {' '.join(sorted(jobs))}"
+        words = f"the jobs of run {view.info.name} could not be cancelled ({error}); run: {clusters.by_hand(sorted(jobs))}"
         raise SpoolError(words) from error

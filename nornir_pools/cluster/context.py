@@ -1,8 +1,8 @@
 """What travels with a task: working folder, module search path, umask, and what the script changed in its environment.
 
 The environment a pool was made in reaches the jobs by the scheduler's export. A task carries only the differences of the
-moment it was added, and of these the job's own word wins where it has one: for the variables of its scheduler and node, and
-for whatever a site's setup lines have set.
+moment it was added, or where jobs are sent without (--export=NONE) all of it. Of these the job's own word wins where it has
+one: for the variables of its scheduler and node, and for whatever a site's setup lines have set.
 """
 
 from __future__ import annotations
@@ -13,17 +13,25 @@ import os
 import sys
 import sysconfig
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 from ..cpus import thread_counts
 from ..here import MANAGER_ADDRESS, MANAGER_KEY
 
-__all__ = ["ContextReader", "Surroundings", "current_umask", "fingerprints", "for_submission"]
+__all__ = ["ContextReader", "Surroundings", "beside", "current_umask", "fingerprints", "for_submission", "leave_step"]
 
 # Variables that belong to a job and its node; inside a job they must not come from the script that submitted it.
 _OF_THE_JOB = ("SLURM_", "SLURMD_", "SBATCH_", "SRUN_", "PMI", "SUBMITIT_")
 _OF_THE_NODE = ("TMPDIR", "HOSTNAME", "_")
+# Of these, what srun has set for the processes of one step, and would take for its own options in another.
+_OF_THE_STEP = (
+    *("SLURM_STEP", "SLURM_CPU_BIND", "SLURM_MEM_BIND", "SLURM_ACCEL_BIND", "SLURM_SRUN_", "SLURM_PTY_", "SLURM_PMI"),
+    *("SLURM_LAUNCH_NODE", "SLURM_DISTRIBUTION", "SLURM_GTIDS", "SLURM_LOCALID", "SLURM_NODEID", "SLURM_PROCID"),
+    *("SLURM_TASK_PID", "SLURM_UMASK", "SRUN_", "PMI"),
+)
+# What a user or a site has set for every job: who pays, and where jobs go. (What else sbatch reads is the pool's to say.)
+_ASKED_OF_ALL = ("ACCOUNT", "CONSTRAINT", "PARTITION", "QOS", "RESERVATION", "WCKEY")
 # What holds for one machine, and is a secret: it must not be in a job's environment, where others may read it.
 _OF_THIS_MACHINE = (MANAGER_ADDRESS, MANAGER_KEY)
 _PYTHONS_OWN = frozenset(
@@ -32,13 +40,34 @@ _PYTHONS_OWN = frozenset(
 
 
 def _is_jobs_own(name: str) -> bool:
-    return name.startswith(_OF_THE_JOB) or name in (*_OF_THE_NODE, *_OF_THIS_MACHINE) or name.endswith("_VISIBLE_DEVICES")
+    of_the_job = name.startswith(_OF_THE_JOB) and name != "SLURM_CONF"
+    return of_the_job or name in (*_OF_THE_NODE, *_OF_THIS_MACHINE) or name.endswith("_VISIBLE_DEVICES")
 
 
 def for_submission(environment: Mapping[str, str]) -> dict[str, str]:
     """The environment to submit a job with: without what an outer job has left in it, which sbatch would take for options."""
-    keep = ("SLURM_CONF", "SLURM_CLUSTERS")
+    keep = {"SLURM_CONF", "SLURM_CLUSTERS"}
+    if "SLURM_JOB_ID" not in environment:
+        keep |= {f"SBATCH_{name}" for name in _ASKED_OF_ALL}
     return {name: value for name, value in environment.items() if name in keep or not name.startswith(_OF_THE_JOB)}
+
+
+def beside(script: str, environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment to submit that script with: without variables that would win over its own lines."""
+    return {
+        name: value
+        for name, value in environment.items()
+        if not (name.startswith("SBATCH_") and f"\n#SBATCH --{name[len('SBATCH_') :].lower()}=" in script)
+    }
+
+
+def leave_step(environment: MutableMapping[str, str]) -> None:
+    """Take away what the srun of a task would take for its own options: what belongs to the step that this process is in, if
+    it is in one, and that jobs began without an environment, which tasks have again."""
+    environment.pop("SLURM_EXPORT_ENV", None)
+    if "SLURM_STEP_ID" in environment:
+        for name in [name for name in environment if name.startswith(_OF_THE_STEP)]:
+            del environment[name]
 
 
 def fingerprints(environment: Mapping[str, str]) -> dict[str, str]:
@@ -53,8 +82,10 @@ def _checksum(value: str) -> str:
 class ContextReader:
     """In the script: gives the context of this moment, as JSON; the same object as before if nothing has changed."""
 
-    def __init__(self, base: Mapping[str, str]) -> None:
+    def __init__(self, base: Mapping[str, str], *, exported: bool = True) -> None:
+        """`exported`: whether jobs begin with `base`; else all of it is in the context."""
         self.base = {name: value for name, value in base.items() if name not in _OF_THIS_MACHINE}
+        self._there = self.base if exported else {}
         self._last: tuple[Any, bytes] = (None, b"")
 
     def read(self) -> bytes:
@@ -67,9 +98,9 @@ class ContextReader:
     def _describe(self, folder: str, path: list[str], umask: int) -> bytes:
         environment = dict(os.environ)
         changes: dict[str, str | None] = {
-            name: value for name, value in environment.items() if self.base.get(name) != value and not _is_jobs_own(name)
+            name: value for name, value in environment.items() if self._there.get(name) != value and not _is_jobs_own(name)
         }
-        changes.update(dict.fromkeys(name for name in self.base if name not in environment and not _is_jobs_own(name)))
+        changes.update(dict.fromkeys(name for name in self._there if name not in environment and not _is_jobs_own(name)))
         # "" is the folder of this moment. Python's own folders stand as None: a job has its own in their place.
         entries = [None if entry in _PYTHONS_OWN else os.path.abspath(entry) for entry in path]
         return json.dumps({"cwd": folder, "path": entries, "umask": umask, "environment": changes}, sort_keys=True).encode()

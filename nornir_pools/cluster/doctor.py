@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import shutil
 import time
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ from .. import settings
 from ..errors import SpoolError
 from ..findings import OK, PROBLEM, WARNING, Finding
 from ..options import Options
-from . import answers, sites, slurm, verdicts
+from . import answers, clusters, sites, slurm, verdicts
 from .context import for_submission
 from .folder import FULL
 from .nodeside import NodeSide
@@ -46,7 +45,8 @@ class _Examination:
         self.options = options
         self.packages = packages
         self.asked = asked  # whether the user has named the packages
-        self.environment = for_submission(os.environ)
+        here = {**for_submission(os.environ), settings.SLURM_BIN: options.slurm_bin}
+        self.environment = clusters.on(here, clusters.asked_in(options.job, here))
         self.ends = time.monotonic() + _SECONDS
         self.config: dict[str, str] = {}  # the controller's
         self.default_partition = ""
@@ -95,15 +95,18 @@ class _Examination:
         wanted = self.options.executor
         if wanted in ("local", "debug"):
             return Finding("SLURM", OK, f'not used: executor="{wanted}"'), False
-        if shutil.which("sbatch") is None:
+        if slurm.program("sbatch", self.options.slurm_bin) is None:
             if wanted == "slurm" or slurm.looks_installed():
                 words = "this machine belongs to a SLURM cluster, but" if slurm.looks_installed() else 'executor="slurm", but'
-                advice = "add SLURM's commands to PATH (module load slurm?), or use NORNIR_POOLS_EXECUTOR=local"
+                advice = (
+                    "add SLURM's commands to PATH (module load slurm?), or name their folder with NORNIR_POOLS_SLURM_BIN, or"
+                )
+                advice += " use NORNIR_POOLS_EXECUTOR=local"
                 return Finding("SLURM", PROBLEM, f"{words} sbatch is not on PATH", advice), False
             words = "not here (no sbatch on PATH): jobs are processes of this machine"
             advice = "nothing, if that is what you want; else log in to a node of the cluster"
             return Finding("SLURM", WARNING, words, advice, {"executor": "local"}), False
-        if not slurm.is_available():
+        if not slurm.is_available(self.options.slurm_bin):
             words = "its packages are installed, but no cluster is configured (no slurm.conf, and none is given by DNS)"
             advice = "set SLURM_CONF if there is a cluster"
             if wanted == "slurm":
@@ -136,7 +139,8 @@ class _Examination:
             return
         yield self._timed("squeue", ["squeue", "-h", "-u", str(os.geteuid())], _NO_SQUEUE)
         if self.has_accounting:
-            yield self._timed("sacct", ["sacct", "-n", "-X", "-S", "now-1minutes"], _NO_SACCT)
+            since = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(time.time() - 60))  # ("now-…" is not in every version)
+            yield self._timed("sacct", ["sacct", "-n", "-X", "-S", since], _NO_SACCT)
         else:
             yield Finding("sacct", WARNING, f"there is no accounting on this cluster: {_NO_SACCT}", _NOTHING)
         try:

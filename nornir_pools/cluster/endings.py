@@ -15,7 +15,7 @@ from .jobs import FRUITLESS, Group, Job
 from .ledger import Entry, Ledger
 from .nodelists import first_node
 from .nodes import Nodes
-from .obituary import initializer_error, job_error, mismatch, unseen
+from .obituary import initializer_error, job_error, mismatch, too_old, unseen
 from .retries import cause_of, next_options
 from .spool import IN_DOUBT, Spool, task_name, task_number
 
@@ -221,6 +221,9 @@ class Endings:
         cause = cause_of(error)
         if cause == "cancelled":  # somebody has cancelled a job that waited: so ends one of those that wait for it
             self._ledger.fail_waiting(group, error, most=1)
+            return
+        if stillborn and (mismatched := too_old(self._pool, job)) is not None:
+            self._ledger.fail_waiting(group, mismatched)
             return
         if stillborn and cause in _NODES_DOING and not self._nodes.note_stillborn(job.node, job.avoids):
             return

@@ -1,4 +1,4 @@
-"""Starting jobs through submitit: as a SLURM array, or as processes of this machine. The only import of submitit.
+"""Starting jobs of SLURM through submitit, as arrays. The only import of submitit.
 
 submitit writes the batch script, from its own parameters. What it would then do itself is done here, because of what it
 lacks: its call of sbatch has no time limit, it takes the first "job N" of a site's banner for the id, and its job side
@@ -10,48 +10,42 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import signal
-import sys
-import tempfile
+import re
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import submitit
 import submitit.helpers
 
-from ..deaths import is_alive
 from ..errors import SpoolError
 from ..options import Options
-from . import answers, nodelists, slurm
-from .context import current_umask, for_submission
+from . import answers, clusters, nodelists, slurm
+from .context import beside, current_umask, for_submission
 from .folder import FLAGS
+from .history import History
 from .launching import worker_command
 
 logger = logging.getLogger("nornir_pools")
 
-__all__ = ["Executor", "LocalLauncher", "SlurmLauncher"]
+__all__ = ["Executor", "LocalJob", "SlurmLauncher", "partition_of", "setup_lines", "start_locally"]
 
-_START_SECONDS = 30.0  # a local worker that has not come up by then never will
-# What submitit's job runs, in the folder of logs. That job has a time limit and gets Ctrl-C: all it does is to start the
-# workers, in sessions of their own.
-_STARTER = """\
-import os, subprocess, sys
-environment, folder, command, *jobs = sys.argv[1:]
-with open(environment, "rb") as file:
-    variables = dict(line.split(b"=", 1) for line in file.read().split(b"\\0") if line)
-os.chdir(folder)
-os.umask(0o077)
-for job in jobs:
-    with open(job + ".log", "ab") as log:
-        subprocess.Popen(["/bin/sh", "-c", command + " --job " + job], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                         env=variables, start_new_session=True)
-"""
+LocalJob: TypeAlias = "submitit.Job[Any]"
+_OURS = ("open-mode", "requeue", "signal")  # options of sbatch that nobody has asked for, and that jobs can do without
 
 
-def _setup(lines: Sequence[str] | None) -> list[str]:
+def start_locally(command: Sequence[str], folder: str) -> LocalJob:
+    """Run a command through submitit's local executor, whose files go into that folder."""
+    executor = submitit.LocalExecutor(folder)
+    executor.update_parameters(setup=["umask 077"])
+    job = executor.submit(submitit.helpers.CommandFunction(list(command), verbose=False))
+    job.paths.submitted_pickle.chmod(0o600)
+    return job
+
+
+def setup_lines(lines: Sequence[str] | None) -> list[str]:
     """The shell lines before the worker's: the user's own see the umask of the script, not the one that keeps logs private."""
     return [f"umask {current_umask():04o}", *(lines or ())]
 
@@ -62,7 +56,16 @@ def _escaped(value: Any) -> Any:
 
 
 class Executor(submitit.SlurmExecutor):
-    """submitit's, for its batch script; `submit_workers` runs sbatch within a time limit and reads its answer with care."""
+    """submitit's, for its batch script; `submit_workers` runs sbatch within a time limit and reads its answer with care.
+
+    `without` are options that it leaves out.
+    """
+
+    without: Collection[str] = ()
+
+    @classmethod
+    def affinity(cls) -> int:
+        return 2  # whether there is a SLURM is seen elsewhere: submitit would look for srun on PATH
 
     def parameters_of(self, job: Mapping[str, Any], name: str) -> dict[str, Any]:
         """submitit's parameters for SLURM from job options; ``slurm_x`` is x, and wins over submitit's common name for it."""
@@ -77,14 +80,17 @@ class Executor(submitit.SlurmExecutor):
         }
         prefix = parameters.pop("job_name", None)
         parameters["job_name"] = f"{prefix}-{name}" if prefix else name
-        parameters["setup"] = _setup(parameters.get("setup"))
+        parameters["setup"] = setup_lines(parameters.get("setup"))
         output = "%A_%a.log"
         if any(mark in str(self.folder) for mark in "%\\"):  # SLURM would take them for its own, in the folder's name as well
             parameters["setup"].insert(0, 'exec >>"${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID.log" 2>&1')
             output = "/dev/null"
+        wanted = clusters.asked_in(job, {})
+        parameters.pop("clusters", None)
         more = dict(parameters.pop("additional_parameters", None) or {})
         additional = {
             "output": output,
+            **({"clusters": wanted} if wanted else {}),
             "signal": "CONT@1",  # in place of submitit's USR2, which ends programs that do not expect it
             # A preempted job comes back even if there is no script any more to send another.
             **({} if "no-requeue" in more else {"requeue": True}),
@@ -100,9 +106,13 @@ class Executor(submitit.SlurmExecutor):
         """
         self.parameters["map_count"] = count
         name = self.parameters["job_name"]
-        self._write(script, self._make_submission_file_text(command, name))
+        text = self._make_submission_file_text(command, name)
+        for option in self.without:
+            text = re.sub(rf"^#SBATCH --{option}(=.*)?\n", "", text, flags=re.MULTILINE)
+        self._write(script, text)
         # The log's path in the script is relative to here, so that no character of a folder's name can harm it.
-        return answers.read_job_id(slurm.run(["sbatch", script], environment, folder=str(self.folder)))
+        output = slurm.run(["sbatch", script], beside(text, environment), folder=str(self.folder))
+        return answers.read_job_id(output, environment.get(clusters.VARIABLE, ""))
 
     def _write(self, script: str, text: str) -> None:
         try:
@@ -117,6 +127,25 @@ def _unwritable(run: Path, error: OSError) -> SpoolError:
     return SpoolError(f"the run's folder {run} cannot be written: {error.strerror}", folder=str(run), errno=error.errno)
 
 
+def partition_of(parameters: Mapping[str, Any], environment: Mapping[str, str]) -> str | None:
+    """The partition that jobs with these parameters go to; None: the default one."""
+    given = parameters["additional_parameters"].get("partition") or parameters.get("partition")
+    return given or environment.get("SBATCH_PARTITION") or None
+
+
+def _command(run: Path, options: Options, group: int, wanted: str) -> str:
+    """What a job runs."""
+    command = worker_command(run, options, group)
+    if wanted:
+        name = f"${{SLURM_CLUSTER_NAME:-{wanted.partition(',')[0]}}}"
+        command += f' --job "${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID@{name}"'
+    if options.python or options.job.get("slurm_teardown"):
+        # Any text may start Python, and lines may come after it: the shell stays. It alone is told of the job's end, and hands
+        # that on to its process group: the worker sees to it, and both shells wait for that.
+        return f"trap 'trap \"\" TERM; kill 0' TERM\n{{ trap : TERM\n{command}\n}} &\nwait $! || wait $!"
+    return f"exec {command}"  # no shell between the scheduler's signals and the worker
+
+
 class SlurmLauncher:
     """Jobs as elements of SLURM arrays."""
 
@@ -125,9 +154,11 @@ class SlurmLauncher:
     def __init__(self, run: Path, environment: Mapping[str, str]) -> None:
         self._run = run
         self._environment = for_submission(environment)
-        self._max_array = 0
+        self._clusters: set[str] = set()  # those that jobs may be on
+        self._max_array: dict[str, int] = {}  # by cluster
+        self._without: set[str] = set()  # options that this sbatch does not know
         self._doubtful: dict[int, tuple[str, int]] = {}  # group -> name and number of jobs that may have been taken
-        self._told_time = False
+        self._told_time = self._told_bare = self._told_accounting = False
         self._accounting_after = 0.0  # when it is worth asking again
 
     def start(self, options: Options, group: int, count: int, name: str, avoid: Collection[str] = ()) -> list[str]:
@@ -142,22 +173,22 @@ class SlurmLauncher:
         return self._start(options, group, count, name, ())
 
     def _start(self, options: Options, group: int, count: int, name: str, avoid: Collection[str]) -> list[str]:
-        self._max_array = self._max_array or slurm.max_array_size(self._environment)
-        count = min(count, self._max_array or 1000)
+        there = self._environment_for(options)
+        wanted = there.get(clusters.VARIABLE, "")
+        if not self._max_array.get(wanted):
+            self._max_array[wanted] = slurm.max_array_size(there)
+        count = min(count, self._max_array[wanted] or 1000)
         executor = Executor(self._run / "jobs", python=options.python or None)
         parameters = executor.parameters_of(options.job, name)
-        if avoid:
-            self._keep_away(avoid, parameters)
+        if avoid and "," not in wanted:  # (or the nodes would have to be those of both)
+            self._keep_away(avoid, parameters, there)
         executor.update_parameters(**parameters)
         if executor.parameters["time"] is None and not self._told_time:
             self._told_time = True
-            limit = slurm.default_time(executor.parameters.get("partition"), self._environment)
+            limit = slurm.default_time(partition_of(parameters, there), there)
             logger.info("run %s: no time limit is asked for, so its jobs have %s; set one with timeout_min=", name, limit)
-        command = worker_command(self._run, options, group)
-        if not executor.parameters.get("teardown"):
-            command = f"exec {command}"  # no shell between the scheduler's signals and the worker
         try:
-            array = executor.submit_workers(f"{name}.sh", command, count, self._environment)
+            array = self._submit(executor, options, _command(self._run, options, group, wanted), name, count, there)
         except slurm.SlurmError as error:
             if answers.is_doubtful(str(error)):
                 self._doubtful[group] = (executor.parameters["job_name"], count)
@@ -165,7 +196,33 @@ class SlurmLauncher:
                     if found := self._find_doubtful(group):
                         return found
             raise
-        return [f"{array}_{index}" for index in range(count)]
+        return [clusters.element(array, index) for index in range(count)]
+
+    def _environment_for(self, options: Options) -> dict[str, str]:
+        """The environment for calls that are for the clusters of these options. Raises slurm.SlurmError."""
+        wanted = clusters.asked_in(options.job, self._environment)
+        if "all" in wanted.split(","):
+            raise slurm.SlurmError("clusters=all says not where to look for jobs: name the clusters, with commas between")
+        there = clusters.on(self._environment, wanted)
+        self._clusters.update(clusters.names_in(there))
+        self._told_bare |= not options.exports
+        return there
+
+    def _submit(
+        self, executor: Executor, options: Options, command: str, name: str, count: int, there: Mapping[str, str]
+    ) -> str:
+        """Have the jobs sent; what only some versions of sbatch know, and jobs can do without, is left out if need be."""
+        executor.without = self._without
+        try:
+            return executor.submit_workers(f"{name}.sh", command, count, there)
+        except slurm.SlurmError as error:
+            unknown = answers.unknown_option(str(error))
+            given = options.job.get("slurm_additional_parameters") or {}
+            if unknown not in _OURS or unknown in given or unknown in self._without:
+                raise
+            logger.warning("run %s: sbatch does not know --%s here, so jobs are sent without it", name, unknown)
+        self._without.add(unknown)
+        return self._submit(executor, options, command, name, count, there)
 
     def _find_doubtful(self, group: int) -> list[str]:
         """The jobs that sbatch has sent in spite of its answer; none if it has not. Raises slurm.SlurmError if nobody says.
@@ -173,43 +230,59 @@ class SlurmLauncher:
         A controller that is slow to answer has often taken the jobs, and a second copy must not be sent.
         """
         name, count = self._doubtful[group]
-        array = slurm.find_by_name(name, self._environment)
+        array = slurm.find_by_name(name, self._everywhere)
         del self._doubtful[group]
-        return [f"{array}_{index}" for index in range(count)] if array else []
+        return [clusters.element(array, index) for index in range(count)] if array else []
 
-    def _keep_away(self, avoid: Collection[str], parameters: dict[str, Any]) -> None:
+    @property
+    def _everywhere(self) -> Mapping[str, str]:
+        """The environment for questions that are for all clusters that jobs may be on."""
+        return clusters.on(self._environment, ",".join(sorted(self._clusters))) if self._clusters else self._environment
+
+    def _keep_away(self, avoid: Collection[str], parameters: dict[str, Any], there: Mapping[str, str]) -> None:
         """Exclude these nodes, beside those of the options, unless the partition has no others that take jobs now."""
         extra = parameters["additional_parameters"]
         with contextlib.suppress(slurm.SlurmError):
-            partition = extra.get("partition") or parameters.get("partition")
-            if not nodelists.usable_nodes(partition, self._environment) - set(avoid):
+            if not nodelists.usable_nodes(partition_of(parameters, there), there) - set(avoid):
                 return
         place = extra if extra.get("exclude") else parameters
         place["exclude"] = ",".join([*filter(None, [place.get("exclude")]), *sorted(avoid)])
 
     def states(self) -> dict[str, str]:
-        return slurm.states(self._environment)
+        return slurm.states(self._everywhere)
 
     def cancel(self, jobs: Iterable[str], *, pending_only: bool = False) -> None:
         slurm.cancel(jobs, self._environment, pending_only=pending_only)
 
-    def note_up(self, job: str, pid: int, born: str) -> None:
-        pass
+    def note_up(self, job: str, pid: int, born: str, bare: bool = False) -> None:
+        if bare and not self._told_bare:
+            self._told_bare = True
+            logger.warning(
+                "run %s: its jobs begin without the environment of the script (does this site send jobs with --export=NONE?), "
+                'so tasks lack it; it travels with them if slurm_additional_parameters has {"export": "NONE"}',
+                self._run.name,
+            )
 
     def find(self, name: str) -> list[str]:
-        array = slurm.find_by_name(name, self._environment)
-        return [] if array is None else [job for job in self.states() if job.startswith(f"{array}_")]
+        array = slurm.find_by_name(name, self._everywhere)
+        return [] if array is None else [job for job in self.states() if clusters.array_of(job) == array]
 
-    def resume(self, jobs: int) -> None:
-        pass
+    def resume(self, history: History) -> None:
+        self._clusters.update(clusters.cluster_of(job) for job in history.jobs)
+        for group in history.groups.values():
+            with contextlib.suppress(slurm.SlurmError):
+                self._environment_for(Options(**group))
 
     def endings(self, states: Mapping[str, str]) -> dict[str, slurm.Ending]:
         known = {job: slurm.Ending(state if slurm.is_over(state) else "") for job, state in states.items()}
         if time.monotonic() >= self._accounting_after:
             try:
                 known.update(slurm.accounting(states, self._environment))
-            except slurm.SlurmError:  # there is none, or it hangs: more jobs may end, so do not wait for it each time
+            except slurm.SlurmError as error:  # there is none, or it hangs: more jobs may end, so do not wait for it each time
                 self._accounting_after = time.monotonic() + 300.0
+                if not self._told_accounting:
+                    self._told_accounting = True
+                    logger.info("run %s: how jobs end is told without accounting: %s", self._run.name, error)
         for job in [job for job, ending in known.items() if ending.state == "FAILED" and not ending.nodes][:8]:
             with contextlib.suppress(slurm.SlurmError):  # perhaps because of its node
                 known[job] = replace(known[job], nodes=nodelists.node_of(job, self._environment))
@@ -217,83 +290,8 @@ class SlurmLauncher:
 
     def cancel_doubtful(self) -> None:
         for name, _ in self._doubtful.values():
-            slurm.run(["scancel", f"--name={name}"], self._environment)
+            for cluster in clusters.names_in(self._everywhere):
+                slurm.run(["scancel", f"--name={name}"], clusters.on(self._environment, cluster))
 
     def close(self) -> None:
         pass
-
-
-class LocalLauncher:
-    """Jobs as processes of this machine, started through submitit's local executor."""
-
-    poll_seconds = 1.0
-
-    def __init__(self, run: Path, environment: Mapping[str, str]) -> None:
-        self._run = run
-        # Read by the starters, which are given its path. It has no name in any folder: it may hold secrets.
-        with tempfile.TemporaryFile() as file:
-            file.write(b"\0".join(os.fsencode(f"{name}={value}") for name, value in environment.items()))
-            file.flush()
-            self._environment = os.dup(file.fileno())
-        self._folder = os.open(run / "jobs", os.O_RDONLY | os.O_DIRECTORY | FLAGS)
-        self._count = 0
-        self._starters: dict[str, tuple[submitit.Job[Any], float]] = {}  # job -> submitit's job that starts it, since when
-        self._processes: dict[str, tuple[int, str]] = {}  # of those whose workers have said they are up: id, when started
-
-    def start(self, options: Options, group: int, count: int, name: str, avoid: Collection[str] = ()) -> list[str]:
-        jobs = [f"L{self._count + index}" for index in range(1, count + 1)]
-        self._count += count
-        setup = _setup(options.job.get("slurm_setup"))
-        command = "\n".join([*setup, "exec " + worker_command(self._run, options, group)])
-        ours = f"/proc/{os.getpid()}/fd"
-        # submitit would understand "%j" and the like in the folder's name. The environment is that of when the pool was made:
-        # what was changed since travels with the tasks.
-        folder, environment = f"{ours}/{self._folder}", f"{ours}/{self._environment}"
-        executor = submitit.LocalExecutor(folder)
-        executor.update_parameters(setup=["umask 077"])
-        starter = executor.submit(
-            submitit.helpers.CommandFunction(
-                [sys.executable, "-c", _STARTER, environment, folder, command, *jobs], verbose=False
-            )
-        )
-        starter.paths.submitted_pickle.chmod(0o600)
-        self._starters.update(dict.fromkeys(jobs, (starter, time.monotonic())))
-        return jobs
-
-    def note_up(self, job: str, pid: int, born: str) -> None:
-        self._processes[job] = pid, born  # from now on the job's state is that of this process
-
-    def find(self, name: str) -> list[str]:
-        return []  # they come up within a moment, or never
-
-    def resume(self, jobs: int) -> None:
-        self._count = jobs
-
-    def states(self) -> dict[str, str]:
-        result = {}
-        for job, (starter, since) in list(self._starters.items()):
-            starter.done()  # reaps submitit's process
-            if job not in self._processes and time.monotonic() - since < _START_SECONDS:
-                result[job] = "PENDING"
-        up = list(self._processes.items())  # (at once: the watcher notes those that come up meanwhile)
-        return result | {job: "RUNNING" for job, process in up if is_alive(*process)}
-
-    def cancel(self, jobs: Iterable[str], *, pending_only: bool = False) -> None:
-        for job in () if pending_only else jobs:
-            if job in self._processes and is_alive(*self._processes[job]):
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.kill(self._processes[job][0], signal.SIGTERM)
-
-    def cancel_doubtful(self) -> None:
-        pass
-
-    def endings(self, states: Mapping[str, str]) -> dict[str, slurm.Ending]:
-        return dict.fromkeys(states, slurm.Ending("FAILED"))
-
-    def close(self) -> None:
-        until = time.monotonic() + 30.0  # it takes a second, but not on a busy machine
-        for starter, _ in self._starters.values():
-            while not starter.done() and time.monotonic() < until:  # which reaps submitit's process
-                time.sleep(0.01)
-        os.close(self._environment)
-        os.close(self._folder)

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Protocol
 
+from ..lines import SHELL
 from ..options import Options
 from . import slurm
+from .history import History
 
-__all__ = ["PACKAGE_ROOT", "WORKER", "Launcher", "python_command", "worker_command"]
+__all__ = ["PACKAGE_ROOT", "TOO_OLD", "WORKER", "Launcher", "python_command", "shell", "worker_command"]
 
 PACKAGE_ROOT = str(Path(__file__).resolve().parents[2])
 WORKER = "from nornir_pools.cluster import worker; worker.main()"
 """What Python does in a job."""
+TOO_OLD = "cannot run nornir_pools, which needs 3.10 or newer"
+"""What a job says in its log, behind the version, if its Python is one that could not even load the worker."""
+_CHECK = f"sys.version_info >= (3, 10) or sys.exit('Python %d.%d {TOO_OLD}' % sys.version_info[:2])"
 
 
 class Launcher(Protocol):
@@ -43,16 +49,17 @@ class Launcher(Protocol):
         """Cancel what may have been taken though the answer was lost. Raises slurm.SlurmError."""
         ...
 
-    def note_up(self, job: str, pid: int, born: str) -> None:
-        """A job's worker has said that it is up, its process id there, and when that process was started."""
+    def note_up(self, job: str, pid: int, born: str, bare: bool = False) -> None:
+        """A job's worker has said that it is up, its process id there, and when that process was started; `bare`: it has
+        little of the environment that the pool was made in."""
         ...
 
     def find(self, name: str) -> list[str]:
         """The ids of the jobs that were started under this name, as far as they are not over. Raises slurm.SlurmError."""
         ...
 
-    def resume(self, jobs: int) -> None:
-        """Another process has started that many jobs of this run before."""
+    def resume(self, history: History) -> None:
+        """Another process has started jobs of this run before."""
         ...
 
     def endings(self, states: Mapping[str, str]) -> dict[str, slurm.Ending]:
@@ -68,7 +75,7 @@ def worker_command(run: Path, options: Options, group: int) -> str:
     """The shell command that starts a worker for a group of tasks."""
     # The folder of this package goes last on the path, where it serves only if the job's Python has it not installed, and
     # "" goes away: a file in the working folder must not stand in for a module of the standard library.
-    start = f"import sys; sys.path[:1] = []; sys.path.append({PACKAGE_ROOT!r}); {WORKER}"
+    start = f"import sys; sys.path[:1] = []; sys.path.append({PACKAGE_ROOT!r}); {_CHECK}; {WORKER}"
     words = ["-u", "-c", start, str(run), "--group", str(group), "--idle", f"{options.idle:g}"]
     words += ["--task-timeout", f"{options.task_timeout or 0}"]
     if options.strict:
@@ -79,3 +86,8 @@ def worker_command(run: Path, options: Options, group: int) -> str:
 def python_command(options: Options) -> str:
     """The shell command that starts Python in a job."""
     return options.python or shlex.quote(sys.executable)
+
+
+def shell() -> str:
+    """The shell for setup lines on this machine: the one of sbatch's scripts, for which they are written, if it is there."""
+    return SHELL if os.path.exists(SHELL) else "/bin/sh"

@@ -21,7 +21,7 @@ def first_node(nodes: str) -> str:
 
 def node_of(job: str, environment: Mapping[str, str]) -> str:
     """Where a job runs or ran that the controller still knows; empty if it does not. Raises slurm.SlurmError."""
-    return first_node(slurm.run(["squeue", "-h", "-t", "all", "-j", job, "-o", "%N"], environment, seconds=5))
+    return first_node(slurm.node_list(job, environment, seconds=5))
 
 
 def usable_nodes(partition: str | None, environment: Mapping[str, str]) -> set[str]:

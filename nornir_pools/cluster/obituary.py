@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,10 @@ from ..errors import (
 )
 from . import slurm
 from .jobs import Job
+from .launching import TOO_OLD
 from .spool import FORMAT
 
-__all__ = ["initializer_error", "job_error", "mismatch", "nowhere", "refusal", "unseen"]
+__all__ = ["initializer_error", "job_error", "mismatch", "nowhere", "refusal", "too_old", "unseen"]
 
 _WORDS: dict[type, tuple[str, str]] = {
     JobTimeoutError: ("reached its time limit", "give it more with timeout_min="),
@@ -50,7 +52,7 @@ def job_error(pool: str, task: str, job: Job, ending: slurm.Ending) -> JobError 
     tail = _tail(job.log)
     log = f"\nits log, {job.log}, ends:\n{tail}" if tail else f"\nits log: {job.log or 'none was written'}"
     return kind(
-        f"{whose} {job.id} {what} ({ending}); {advice.format(job=job.id)}{log}",
+        f"{whose} {job.id} {what} ({ending}); {advice.format(job=job.id.replace('@', ' -M '))}{log}",
         job_id=job.id,
         state=ending.state,
         log=job.log,
@@ -104,6 +106,12 @@ def initializer_error(pool: str, facts: dict[str, Any]) -> InitializerError:
         f"{facts.get('log') or 'none'}",
         initializer=name,
     )
+
+
+def too_old(pool: str, job: Job) -> PythonMismatchError | None:
+    """The error for tasks whose jobs have a Python that could not even load the worker, if their log says that."""
+    found = re.search(rf"Python (\d+\.\d+) {TOO_OLD}", _tail(job.log))
+    return mismatch(pool, {"python": found[1], "host": job.host or job.node or "a node"}) if found else None
 
 
 def mismatch(pool: str, facts: dict[str, Any]) -> PythonMismatchError:

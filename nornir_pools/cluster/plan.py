@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import slurm
+from .. import settings
+from . import clusters, slurm
 from .budget import cpus_of
-from .launcher import Executor
+from .context import for_submission
+from .launcher import Executor, partition_of
 from .launching import worker_command
 
 if TYPE_CHECKING:
@@ -55,8 +56,9 @@ def plan_of(pool: ClusterPool, tasks: int) -> Plan:
     executor.parameters["map_count"] = jobs
     script = executor._make_submission_file_text(worker_command(run, options, 0), run.name)
     given = executor.parameters.get("time")
-    partition = executor.parameters.get("partition")
-    limit = f"{given} min" if given else slurm.default_time(partition, os.environ)
+    there = {**for_submission(pool.environment), settings.SLURM_BIN: options.slurm_bin}
+    there = clusters.on(there, clusters.asked_in(options.job, there))
+    limit = f"{given} min" if given else slurm.default_time(partition_of(executor.parameters, there), there)
     minutes = float(given) if isinstance(given, (int, float)) else minutes_of(str(given or limit.split(" ")[0]))
     cpus = cpus_of(options)
     hours = None if minutes is None else tasks * cpus * minutes / 60

@@ -54,7 +54,7 @@ class ClusterPool(PoolBase):
         self._kept: list[Task] = []  # of a run taken over: nobody else has its finished tasks yet
         given = {name: options.pop(name) for name in ("initializer", "initargs") if name in options}
         self.options = Options.of(options, settings.environment_options(), settings.file_options())
-        self.executor = choose_executor(self.options.executor, name)
+        self.executor = choose_executor(self.options, name)
         if num_threads is None:
             num_threads = default_workers() if self.executor == "local" else self.options.max_jobs
             if not self.options.max_jobs:
@@ -63,7 +63,8 @@ class ClusterPool(PoolBase):
         self._sends_calls = self.executor != "debug"
         self._initial = None if self._initializer is None or not self._sends_calls else self._initializer.dump()
         self._initializer_name = "" if self._initializer is None else self._initializer.name
-        self._context = ContextReader(os.environ)
+        self._given = options
+        self._context = ContextReader(os.environ, exported=self.options.exports)
         self._folder = Path() if self.executor == "debug" else runs_folder(self.options)
         self._numbers = itertools.count(1)
         self._places: dict[int, int] = {}  # task id -> its number in the run
@@ -84,6 +85,7 @@ class ClusterPool(PoolBase):
             facts = read_facts(spool)
         pool = cls(facts["pool"], facts["num_threads"], executor=facts["executor"], folder=str(path.parent))
         pool.options = Options(**facts["options"])
+        pool._context = ContextReader(os.environ, exported=pool.options.exports)
         pool._given = {}
         pool._run, history = Run.reopen(pool, Spool(path), pool._finish)
         pool._kept += adopt(pool, pool._run, history, finished=True).values()

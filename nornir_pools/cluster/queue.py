@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -55,9 +54,8 @@ class Queued:
 
 def ask_queue(environment: Mapping[str, str]) -> dict[str, Queued]:
     """All jobs of this user, array elements one by one. Raises slurm.SlurmError."""
-    command = ["squeue", "-h", "-r", "-t", "all", "-u", str(os.geteuid()), "-o", "%i|%T|%S|%r"]
-    rows = [line.strip().split("|", 3) for line in slurm.run(command, environment, seconds=20).splitlines()]
-    return {row[0]: Queued(row[1], row[3], _moment(row[2])) for row in rows if len(row) == 4}
+    rows = slurm.queue("%T|%S|%r", environment, seconds=20)
+    return {job: Queued(state, reason, _moment(start)) for job, (state, start, reason) in rows.items()}
 
 
 def _moment(text: str) -> float | None:

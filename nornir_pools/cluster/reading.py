@@ -99,7 +99,7 @@ def _task(
     if claim is not None:
         job = claim[0].rpartition("-r")[0]
         there = history.jobs.get(job)
-        log = log_name(there.log, path.name) if there and there.log else f"{job}.log"
+        log = log_name(there.log, path.name) if there and there.log else f"{job.partition('@')[0]}.log"
         return TaskView(
             state="running",
             job=job,

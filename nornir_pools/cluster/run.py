@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import message
+from .. import message, settings
 from ..calls import dump_call
 from ..errors import PoolError, PythonMismatchError, RunNotFoundError
 from ..outcome import Outcome
@@ -25,9 +25,10 @@ from .failures import Failures
 from .freezing import Freezer
 from .history import History, read_history
 from .jobs import Group
-from .launcher import LocalLauncher, SlurmLauncher
+from .launcher import SlurmLauncher
 from .launching import Launcher
 from .lease import Lease
+from .local_launcher import LocalLauncher
 from .names import run_prefix
 from .places import note_run, remove_old_runs, warn_if_local
 from .shared import SharedStore
@@ -54,8 +55,12 @@ class Run:
         self._context: tuple[bytes, int, str] = (b"", 0, "")
         self._told_size = False
         self._freezer = Freezer(self.store, spool.path.name) if pool.options.frozen_code else None
-        kind: Callable[..., Launcher] = SlurmLauncher if pool.executor == "slurm" else LocalLauncher
-        launcher = kind(spool.path, pool.environment)
+        launcher: Launcher
+        if pool.executor == "slurm":
+            # Where the commands are is known since the pool was made: the script may have gone to another folder.
+            launcher = SlurmLauncher(spool.path, {**pool.environment, settings.SLURM_BIN: pool.options.slurm_bin})
+        else:
+            launcher = LocalLauncher(spool.path, pool.environment)
         failures = Failures(pool.name, pool.options.stop_after, pool.options.max_failures)
         keep_all = pool.options.keep == "all"
         most = pool.num_threads if pool.options.max_jobs else 0

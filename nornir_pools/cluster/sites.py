@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from . import slurm
+from . import clusters, slurm
 
 __all__ = ["Account", "Partition", "Qos", "accounts", "configuration", "default_account", "job_facts", "may_submit"]
 __all__ += ["partitions", "qos_named", "seconds_of"]
@@ -129,7 +129,8 @@ def may_submit(script: str, folder: str, environment: Mapping[str, str], seconds
 
 def job_facts(job: str, environment: Mapping[str, str], seconds: float) -> dict[str, str]:
     """What the controller says of a job, also for some time after its end. Raises SlurmError."""
-    output = slurm.run(["scontrol", "-o", "show", "job", job], environment, seconds=seconds)
+    ((there, (number,)),) = clusters.parts([job], environment)
+    output = slurm.run(["scontrol", "-o", "show", "job", number], there, seconds=seconds)
     return dict(re.findall(r"(\w+)=(\S*)", output))
 
 

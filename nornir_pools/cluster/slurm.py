@@ -1,4 +1,5 @@
-"""What the package knows about SLURM: its commands, states, ids and refusals. (How jobs are sent is in launcher.py.)
+"""What the package knows about SLURM's commands: how they are called, and what they answer. (How jobs are sent is in
+launcher.py, what their states mean in states.py.)
 
 Every call of a SLURM command has a time limit. Sources are the manual pages, and what was seen on 22.05.8 and on 24.11.5,
 which have the same states, options and words for what is used here, but for:
@@ -8,6 +9,8 @@ which have the same states, options and words for what is used here, but for:
 - sacct's exit code of a job whose node went down: 0:0 on 22.05, 1:0 on 24.11
 - sacct's id of an array cancelled before it started: 7 on 22.05, 7_[0-3] on 24.11
 - a job with more CPUs than any node: 22.05 lets it wait for "PartitionConfig", 24.11 refuses it
+
+docs/reference/slurm-versions.md has what is used of SLURM, and since when that is there.
 """
 
 from __future__ import annotations
@@ -19,21 +22,14 @@ import re
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
-from ..errors import (
-    JobCancelledError,
-    JobError,
-    JobLostError,
-    JobOutOfMemoryError,
-    JobPreemptedError,
-    JobTimeoutError,
-    NodeFailedError,
-    WorkerDiedError,
-)
+from .. import settings
+from ..errors import OptionError
 from ..hosts import looks_installed
+from . import clusters
+from .states import Ending, error_class, is_hopeless, is_over, is_requeued
 
 __all__ = [
     "Ending",
@@ -50,58 +46,37 @@ __all__ = [
     "job_end",
     "looks_installed",
     "max_array_size",
+    "node_list",
+    "program",
+    "queue",
     "run",
     "states",
 ]
 
 TIME_LIMIT = 60.0  # seconds for a call of a SLURM command
-
-# Job states after which no process of the job runs (squeue's manual page, "JOB STATE CODES"), and what they mean for a task.
-# A state that is not listed, one of a newer SLURM, counts as alive: a job that is gone from the queue is found out about in
-# any case.
-_CLASSES: Mapping[str, type[JobError] | type[WorkerDiedError]] = {
-    "TIMEOUT": JobTimeoutError,
-    "DEADLINE": JobTimeoutError,
-    "OUT_OF_MEMORY": JobOutOfMemoryError,
-    "CANCELLED": JobCancelledError,
-    "PREEMPTED": JobPreemptedError,
-    "NODE_FAIL": NodeFailedError,
-    "BOOT_FAIL": NodeFailedError,
-    "LAUNCH_FAILED": NodeFailedError,
-    "FAILED": WorkerDiedError,
-    "COMPLETED": JobLostError,
-    "REVOKED": JobLostError,
-}
-# What a job waits for that will not come, as long as nobody changes the job or the cluster's rules.
-_HOPELESS = frozenset(
-    {
-        "AccountNotAllowed",
-        "BadConstraints",
-        "DependencyNeverSatisfied",
-        "InvalidAccount",
-        "InvalidQOS",
-        "MaxMemPerLimit",
-        "PartitionTimeLimit",
-        "QOSNotAllowed",
-    }
-)
+_ON_CLUSTERS = frozenset({"sacct", "sbatch", "scancel", "scontrol", "sinfo", "squeue"})  # those with an option -M
 
 
 class SlurmError(Exception):
     """A SLURM command failed; the text is what it said."""
 
 
-def is_available() -> bool:
-    """Whether jobs can be submitted from here: ``sbatch`` is on PATH, and a cluster is behind it.
+def program(name: str, folder: str = "") -> str | None:
+    """The path of a SLURM command: in that folder, in the one that the settings name, or on PATH. None: it is not there."""
+    return shutil.which(name, path=os.path.expanduser(folder or settings.slurm_bin(os.environ)) or None)
+
+
+def is_available(folder: str = "") -> bool:
+    """Whether jobs can be submitted from here: ``sbatch`` is found, and a cluster is behind it.
 
     SLURM's packages alone, without a configuration, are no cluster. One whose controller is down for the moment is.
     """
-    if shutil.which("sbatch") is None:
+    if program("sbatch", folder) is None:
         return False
     if looks_installed():
         return True
     try:  # a cluster may also give its configuration by DNS
-        run(["scontrol", "ping"], os.environ, seconds=20)
+        run(["scontrol", "ping"], {**os.environ, **({settings.SLURM_BIN: folder} if folder else {})}, seconds=20)
     except SlurmError as error:
         return "configuration source" not in str(error)
     return True
@@ -114,8 +89,8 @@ def run(
     seconds = TIME_LIMIT if seconds is None else seconds
     try:
         process = subprocess.Popen(
-            command,
-            env=dict(environment),
+            _placed(command, environment),
+            env=_handed_on(environment),
             cwd=folder,
             umask=-1 if folder is None else 0o077,  # of sbatch: a job's log is made with it
             stdin=subprocess.DEVNULL,
@@ -125,7 +100,7 @@ def run(
             errors="replace",
             start_new_session=True,  # Ctrl-C must not end it halfway
         )
-    except OSError as error:
+    except (OSError, OptionError) as error:  # (the file of options may be broken by now)
         raise SlurmError(f"{command[0]} cannot be started: {error}") from error
     with process:
         try:
@@ -139,103 +114,75 @@ def run(
     return output
 
 
+def _handed_on(environment: Mapping[str, str]) -> dict[str, str]:
+    """What of the environment a command, and with sbatch a job, gets: the choice of clusters is for this call alone."""
+    rest = clusters.on(environment, "").items()
+    return {name: value for name, value in rest if value or name != settings.SLURM_BIN}
+
+
+def _placed(command: Sequence[str], environment: Mapping[str, str]) -> list[str]:
+    """The command, from the folder that the options name, and for the clusters that the environment names."""
+    name, *words = command
+    if name in _ON_CLUSTERS and (wanted := environment.get(clusters.VARIABLE)):
+        words = ["-M", wanted, *words]
+    folder = "" if os.sep in name else os.path.expanduser(settings.slurm_bin(environment))
+    return [os.path.join(folder, name), *words]
+
+
+def queue(columns: str, environment: Mapping[str, str], seconds: float | None = None) -> dict[str, list[str]]:
+    """Of each of this user's jobs that the controller still knows, array elements one by one, these columns of squeue's."""
+    found = {}
+    for cluster in clusters.names_in(environment):
+        command = ["squeue", "-h", "-r", "-t", "all", "-u", str(os.geteuid()), "-o", f"%i|{columns}"]
+        output = run(command, clusters.on(environment, cluster), seconds=seconds)
+        count = columns.count("|") + 1  # the last may have bars in it
+        rows = [line.strip().split("|", count) for line in output.splitlines()]
+        found.update({clusters.id_on(job, cluster): rest for job, *rest in rows if len(rest) == count})
+    return found
+
+
 def states(environment: Mapping[str, str]) -> dict[str, str]:
     """The state of each of this user's jobs that the controller still knows, array elements one by one.
 
     A job that waits has the reason behind its state, if there is one yet, as in "PENDING Resources".
     """
-    output = run(["squeue", "-h", "-r", "-t", "all", "-u", str(os.geteuid()), "-o", "%i|%T|%r"], environment)
-    rows = [line.strip().split("|", 2) for line in output.splitlines() if line.count("|") >= 2]
-    return {job: f"{state} {reason}" if state == "PENDING" and reason != "None" else state for job, state, reason in rows}
-
-
-def is_hopeless(reason: str) -> bool:
-    """Whether a job that waits for this will wait for ever."""
-    return reason in _HOPELESS or "PerJob" in reason
+    rows = queue("%T|%r", environment)
+    return {
+        job: f"{state} {reason}" if state == "PENDING" and reason != "None" else state for job, (state, reason) in rows.items()
+    }
 
 
 def find_by_name(name: str, environment: Mapping[str, str]) -> str | None:
-    """The id of the job (for an array, of the whole) with this unique name, behind the user's own if there is one; or None."""
-    # (with --name=, a name that has commas would be taken for several)
-    output = run(["squeue", "-h", "-r", "-t", "all", "-u", str(os.geteuid()), "-o", "%i|%j"], environment)
-    ids = re.findall(rf"^\s*(\d+)\S*\|(?:.*-)?{re.escape(name)}$", output, re.MULTILINE)
-    return max(ids, key=int) if ids else None
+    """The id of the job (for an array, of the whole) with this unique name, if need be behind the user's own; or None."""
+    found = {
+        clusters.array_of(job)
+        for job, (given,) in queue("%j", environment).items()
+        if given == name or given.endswith(f"-{name}")
+    }
+    return max(found, key=lambda job: int(job.partition("@")[0]), default=None)
+
+
+def node_list(job: str, environment: Mapping[str, str], seconds: float) -> str:
+    """The nodes of a job that the controller still knows, as SLURM writes lists of nodes. Raises SlurmError."""
+    ((there, (number,)),) = clusters.parts([job], environment)
+    return run(["squeue", "-h", "-t", "all", "-j", number, "-o", "%N"], there, seconds=seconds).strip()
 
 
 def cancel(jobs: Iterable[str], environment: Mapping[str, str], *, pending_only: bool = False) -> None:
     """Cancel jobs; `pending_only`: those that have not started."""
     with contextlib.ExitStack() as calls:  # each is made, whatever SLURM says to another
-        for part in _parts(jobs):
-            calls.callback(run, ["scancel", *(["--state=PENDING"] if pending_only else []), *part], environment)
-
-
-def _parts(jobs: Iterable[str]) -> Iterator[list[str]]:
-    """The jobs in parts for which a command line has room."""
-    jobs = list(jobs)
-    for start in range(0, len(jobs), 500):
-        yield jobs[start : start + 500]
-
-
-def is_over(state: str) -> bool:
-    """Whether no process of a job in this state runs. ("CANCELLED by 1000" is sacct's way of putting it.)"""
-    return _word(state) in _CLASSES
-
-
-def is_requeued(state: str) -> bool:
-    """Whether a job that had been running waits to run again."""
-    return _word(state) in ("PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT")
-
-
-def _word(state: str) -> str:
-    return state.split(" ")[0].rstrip("+")
-
-
-@dataclass(frozen=True)
-class Ending:
-    """How a job has ended, as far as the scheduler tells."""
-
-    state: str = ""
-    exit_code: str = ""
-    """Exit status and signal of the batch script, as in "0:9"."""
-    memory: int = 0
-    """Most bytes it was seen to use; 0 if unknown."""
-    memory_asked: int = 0
-    nodes: str = ""
-    """Where it ran, as SLURM writes lists of nodes."""
-
-    @property
-    def over_memory(self) -> bool:
-        """Whether it used more memory than it had asked for."""
-        return 0 < self.memory_asked < self.memory
-
-    def __str__(self) -> str:
-        words = [f"state {self.state or 'unknown'}"]
-        if self.exit_code not in ("", "0:0"):
-            words.append(f"exit code {self.exit_code}")
-        if self.memory:
-            asked = f" of {self.memory_asked / 1e6:.0f} MB asked for" if self.memory_asked else ""
-            words.append(f"it used {self.memory / 1e6:.0f} MB{asked}")
-        return ", ".join(words)
-
-
-def error_class(ending: Ending) -> type[JobError] | type[WorkerDiedError]:
-    """The class of error that stands for a job having ended this way before its task.
-
-    Without cgroups SLURM kills a job that uses too much memory, and says FAILED or CANCELLED with signal 9.
-    """
-    state = _word(ending.state)
-    if state in ("FAILED", "CANCELLED") and ending.exit_code.endswith(":9") and ending.over_memory:
-        return JobOutOfMemoryError
-    return _CLASSES.get(state, JobLostError)
+        for there, part in clusters.parts(jobs, environment):
+            calls.callback(run, ["scancel", *(["--state=PENDING"] if pending_only else []), *part], there)
 
 
 def max_array_size(environment: Mapping[str, str]) -> int:
     """How many elements an array that starts at 0 may have here (its largest index is MaxArraySize - 1); 0 if unknown."""
     try:
-        match = re.search(r"MaxArraySize\s*=\s*(\d+)", run(["scontrol", "show", "config"], environment, seconds=20))
+        output = run(["scontrol", "show", "config"], environment, seconds=20)
     except SlurmError:
-        match = None
-    return max(1, int(match[1])) if match else 0
+        output = ""
+    sizes = [max(1, int(size)) for size in re.findall(r"MaxArraySize\s*=\s*(\d+)", output)]
+    return min(sizes, default=0)  # (of several clusters the smallest)
 
 
 def accounting(jobs: Iterable[str], environment: Mapping[str, str]) -> dict[str, Ending]:
@@ -245,8 +192,8 @@ def accounting(jobs: Iterable[str], environment: Mapping[str, str]) -> dict[str,
     """
     columns = "JobID,State,ExitCode,MaxRSS,ReqMem,NodeList"
     found: dict[str, Ending] = {}
-    for part in _parts(jobs):
-        output = run(["sacct", "-n", "-P", "-D", "-j", ",".join(part), "-o", columns], environment, seconds=15)
+    for there, part in clusters.parts(jobs, environment):
+        output = run(["sacct", "-n", "-P", "-D", "-j", ",".join(part), "-o", columns], there, seconds=15)
         rows = [line.split("|") for line in output.splitlines() if line.count("|") == 5]
         used: dict[str, int] = {}
         for name, _, _, most, _, _ in rows:
@@ -254,12 +201,13 @@ def accounting(jobs: Iterable[str], environment: Mapping[str, str]) -> dict[str,
             used[job] = max(used.get(job, 0), _bytes(most))
         for job, state, exit_code, _, asked, nodes in rows:
             if "." not in job and is_over(state):
-                found[job] = Ending(state, exit_code, used[job], _bytes(asked), nodes)
+                known = Ending(state, exit_code, used[job], _bytes(asked), nodes)
+                found[clusters.id_on(job, there.get(clusters.VARIABLE, ""))] = known
     return found
 
 
 def _bytes(text: str) -> int:
-    """Bytes from SLURM's "1234K", "100M", "4Gn" (a trailing n or c: per node, per CPU)."""
+    """Bytes from SLURM's "1234K", "100M", "4Gn" (a trailing n or c, before 21.08: per node, per CPU)."""
     match = re.fullmatch(r"([\d.]+)([KMGTP]?)[nc]?", text)
     return int(float(match[1]) * 1024 ** " KMGTP".index(match[2] or " ")) if match else 0
 
@@ -270,7 +218,8 @@ def job_end(environment: Mapping[str, str]) -> float:
     if known.isdigit():
         return float(known)
     try:
-        said = run(["squeue", "-h", "-j", environment["SLURM_JOB_ID"], "-o", "%e"], environment, seconds=20).strip()
+        here = clusters.on(environment, "")  # the job's own cluster is the one that commands talk to
+        said = run(["squeue", "-h", "-j", environment["SLURM_JOB_ID"], "-o", "%e"], here, seconds=20).strip()
         return datetime.fromisoformat(said).timestamp()  # in the node's own time zone
     except (KeyError, SlurmError, ValueError):
         return math.inf
@@ -278,9 +227,9 @@ def job_end(environment: Mapping[str, str]) -> float:
 
 def default_time(partition: str | None, environment: Mapping[str, str]) -> str:
     """The time limit that a job gets that asks for none, in words."""
-    columns = ["sinfo", "-h", "-o", "%P %L", *(["-p", partition] if partition else [])]
+    columns = ["sinfo", "-h", "-o", "%P|%L", *(["-p", partition] if partition else [])]
     try:
-        rows = [line.split() for line in run(columns, environment, seconds=20).splitlines()]
+        rows = [line.strip().split("|") for line in run(columns, environment, seconds=20).splitlines()]
     except SlurmError:
         return "the partition's default"
     for name, limit in (row for row in rows if len(row) == 2):

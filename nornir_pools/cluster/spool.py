@@ -88,8 +88,8 @@ class Spool(Packs):
     # --- the pool's side
 
     def log_path(self, name: str) -> str:
-        """The path of a job's log."""
-        return str(self.path / "jobs" / name)
+        """The path of a job's log. (It is opened by a scheduler that does not know how its cluster is called here.)"""
+        return str(self.path / "jobs" / re.sub("@.*", ".log", name))
 
     def log_path_of(self, facts: dict[str, Any]) -> str:
         """Where this process finds the log that a worker has named; "" if it named none."""

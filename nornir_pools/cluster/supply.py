@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..options import Options
-from . import slurm
+from . import clusters, slurm
 from .audit import Audit
 from .dismissals import Dismissals
 from .endings import Endings
@@ -62,7 +62,7 @@ class Supply:
 
     def restore(self, history: History) -> None:
         """Take over the jobs that another process has sent for this run."""
-        self._launcher.resume(sum(sending.count for sending in history.sendings.values()))
+        self._launcher.resume(history)
         for number in sorted(history.groups):
             self._ledger.restore_group(Options(**history.groups[number]))
         done = Counter(past.outcome.get("job") for past in history.tasks.values() if past.outcome is not None)
@@ -113,7 +113,7 @@ class Supply:
             job.workers.append(facts["worker"])
             group.start_delay = time.monotonic() - job.submitted
             group.first_up = group.first_up or time.monotonic()
-        self._launcher.note_up(job.id, facts["pid"], facts["born"])
+        self._launcher.note_up(job.id, facts["pid"], facts["born"], facts.get("bare", False))
 
     def look_after(self) -> None:
         """Send jobs for tasks that have none, let go of jobs without tasks, give up the tasks of jobs that are gone."""
@@ -279,6 +279,6 @@ class Supply:
                 self._launcher.cancel(late)
                 time.sleep(0.05 if cancelled else 0)
         except slurm.SlurmError as error:
-            ids = " ".join(job.id for job in self.jobs.values() if not job.left)
-            logger.error("pool %r: its jobs could not be cancelled (%s); run: scancel %s", self._pool, error, ids)
+            order = clusters.by_hand(job.id for job in self.jobs.values() if not job.left)
+            logger.error("pool %r: its jobs could not be cancelled (%s); run: %s", self._pool, error, order)
         self._launcher.close()

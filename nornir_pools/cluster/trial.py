@@ -17,9 +17,10 @@ from typing import Any
 
 from ..errors import SpoolError
 from ..options import Options
-from . import probe, sites, slurm
+from . import clusters, probe, sites, slurm
+from .context import beside
 from .launcher import Executor
-from .launching import PACKAGE_ROOT, python_command
+from .launching import PACKAGE_ROOT, python_command, shell
 
 __all__ = ["NOT_SEEN", "NOT_WRITABLE", "Trial"]
 
@@ -29,7 +30,7 @@ _OLD = 3600.0  # seconds after which nobody uses a folder of an examination
 _BYTES = 1_000_000  # that have to find room: a quota shows only when it is met
 # Options that the job goes without. What is left tells where it may run.
 _LARGE = {"cpus_per_task", "exclusive", "mem", "mem_gb", "mem_per_cpu", "nodes", "ntasks_per_node", "tasks_per_node"}
-_OTHER = {"comment", "dependency", "job_name", "mail_type", "mail_user", "srun_args", "teardown", "use_srun"}
+_OTHER = {"comment", "dependency", "job_name", "mail_type", "mail_user", "teardown"}
 _LEFT_OUT = _LARGE | _OTHER | {"time", "timeout_min"}
 
 
@@ -84,10 +85,11 @@ class Trial:
         """
         executor = self._executor(self._options.job)
         executor.parameters["map_count"] = 1
+        script = executor._make_submission_file_text("true", self._name)
         with contextlib.suppress(FileExistsError):
-            self._write("test.sh", os.fsencode(executor._make_submission_file_text("true", self._name)))
+            self._write("test.sh", os.fsencode(script))
         begun = time.monotonic()
-        sites.may_submit("test.sh", str(self.path), self._environment, seconds)
+        sites.may_submit("test.sh", str(self.path), beside(script, self._environment), seconds)
         return time.monotonic() - begun
 
     def send(self, packages: Sequence[str]) -> str:
@@ -101,7 +103,8 @@ class Trial:
         setup = [*enter, *job.pop("slurm_setup", ())]
         executor = self._executor({**job, "slurm_time": _MINUTES, "slurm_setup": setup})
         self._sent = True  # from now on it may be in the queue, whatever becomes of the call
-        return executor.submit_workers("job.sh", _command(self._options, "job", packages), 1, self._environment) + "_0"
+        array = executor.submit_workers("job.sh", _command(self._options, "job", packages), 1, self._environment)
+        return clusters.element(array, 0)
 
     def look_here(self, packages: Sequence[str], seconds: float, *, as_a_job: bool) -> dict[str, Any]:
         """What the probe says on this machine; `as_a_job`: started as the local fallback starts a worker, else by this Python.
@@ -111,7 +114,7 @@ class Trial:
         options = self._options if as_a_job else replace(self._options, python="")
         setup = self._options.job.get("slurm_setup", ()) if as_a_job else ()
         lines = "\n".join([*setup, _command(options, "here", packages)])
-        output = slurm.run(["/bin/sh", "-c", lines], self._environment, folder=str(self.path), seconds=seconds)
+        output = slurm.run([shell(), "-c", lines], self._environment, folder=str(self.path), seconds=seconds)
         try:
             facts: dict[str, Any] = json.loads(output.splitlines()[-1])
         except (ValueError, IndexError):
@@ -164,7 +167,8 @@ class Trial:
     def _cancel(self) -> None:
         """By its name: of a job whose sending was interrupted nobody knows the id."""
         with contextlib.suppress(slurm.SlurmError):
-            slurm.run(["scancel", f"--name={self._name}"], self._environment, seconds=10)
+            for cluster in clusters.names_in(self._environment):
+                slurm.run(["scancel", f"--name={self._name}"], clusters.on(self._environment, cluster), seconds=10)
             until = time.monotonic() + 10.0
             while time.monotonic() < until:
                 left = ["squeue", "-h", f"--name={self._name}", "-o", "%i"]

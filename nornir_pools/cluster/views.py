@@ -11,7 +11,7 @@ from typing import Any
 
 from ..deaths import is_alive
 from ..errors import RunNotFoundError, SpoolError
-from . import slurm
+from . import clusters, slurm
 from .places import RunInfo
 from .queue import Queued, ask_queue
 
@@ -145,11 +145,12 @@ class RunView:
         if self.executor == "local":
             return self._live_processes()
         try:
-            states = slurm.states(os.environ)
+            there = self._environment()
+            states = slurm.states(there)
             ids = {job.id for job in self.jobs}
             for name in self.unanswered:
-                array = slurm.find_by_name(name, os.environ)
-                ids |= {job for job in states if array is not None and job.partition("_")[0] == array}
+                array = slurm.find_by_name(name, there)
+                ids |= {job for job in states if array is not None and clusters.array_of(job) == array}
         except slurm.SlurmError as error:
             raise SpoolError(
                 f"whether jobs of run {self.info.name} are alive is not known: SLURM does not answer ({error})"
@@ -167,10 +168,14 @@ class RunView:
         if self.executor == "local":
             return {}
         try:
-            known = ask_queue(os.environ)
+            known = ask_queue(self._environment())
         except slurm.SlurmError as error:
             raise SpoolError(f"SLURM does not answer: {error}") from error
         return {job.id: known[job.id] for job in self.jobs if job.id in known}
+
+    def _environment(self) -> Mapping[str, str]:
+        """The environment for questions that are for the clusters of its jobs."""
+        return clusters.reaching(os.environ, [job.id for job in self.jobs]) if self.jobs else os.environ
 
     def _live_processes(self) -> list[str]:
         if self.host != os.uname().nodename:

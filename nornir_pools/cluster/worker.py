@@ -32,6 +32,8 @@ from ..deaths import death_error, oom_kills, process_born
 from ..errors import TaskTimeoutError, WorkerDiedError, WorkerOutOfMemoryError
 from ..limits import Limits
 from .child import Child, Report
+from .clusters import cluster_of
+from .context import leave_step
 from .doubt import BadNodeError, Doubt
 from .folder import FULL, PASSING
 from .limiting import end_in_time, initializer_failed, limits_of
@@ -92,7 +94,8 @@ class Worker:
         if run["format"] != FORMAT or run["python"] != mine:
             self._say("left", reason="mismatch", python=mine, format=FORMAT)
             return
-        self._say("up", python=mine)
+        missing = sum(name not in os.environ for name in self._fingerprints)
+        self._say("up", python=mine, bare=2 * missing > len(self._fingerprints))
         self._give_back_claims_of_predecessors()
         try:
             self._serve_tasks()
@@ -275,7 +278,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--group", type=int, default=0, help="which tasks: those of one set of options")
     parser.add_argument("--idle", type=float, default=30.0, help="seconds to stay without work")
     parser.add_argument("--one", action="store_true", help="run one task and end")
-    parser.add_argument("--job", default="", help="the job's id, where no scheduler gives it")
+    parser.add_argument("--job", default="", help="the job's id, where no scheduler gives it, or with its cluster")
     parser.add_argument("--task-timeout", type=float, help="seconds that a task may take, if not as the run says; 0: no limit")
     options = parser.parse_args(arguments)
     signals.install()
@@ -283,10 +286,11 @@ def main(arguments: list[str] | None = None) -> None:
     job = _job_id(options.job)
     for name in [name for name in os.environ if name.startswith("SUBMITIT_")]:
         del os.environ[name]  # a task may use submitit for itself
+    leave_step(os.environ)
     spool = Spool(options.folder)
     spool.patience, spool.passing = _PATIENCE, PASSING | FULL
     if "todo" in spool.names("."):  # else the run was closed before this job started
-        node = "" if options.job else os.environ.get("SLURMD_NODENAME", "")
+        node = "" if options.job and not cluster_of(options.job) else os.environ.get("SLURMD_NODENAME", "")
         worker = Worker(spool, options.group, job, node=node, idle_seconds=options.idle, one_task=options.one)
         worker.task_timeout = options.task_timeout
         worker.serve()

@@ -11,20 +11,20 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from .store import OVER, Store
-from .tables import NODES, QUEUE, columns_of, delimited, rows_of
+from .tables import CLUSTER, NODES, QUEUE, cluster_of, columns_of, delimited, rows_of
 
 __all__ = ["COMMANDS", "RefusedError", "main", "read_options", "sacct", "sbatch", "scancel", "scontrol", "sinfo", "squeue"]
 
 # Of each command, the letters of its options and the names of what they stand for; "=": a value follows.
 _LETTERS = {
     "sbatch": "J=job-name o=output e=error p=partition t=time x=exclude c=cpus-per-task a=array D=chdir w=nodelist "
-    "d=dependency A=account q=qos n=ntasks N=nodes C=constraint b=begin",
-    "squeue": "h:noheader r:array o=format O=Format t=states u=user j=jobs n=name p=partition w=nodelist A=account",
+    "d=dependency A=account q=qos n=ntasks N=nodes C=constraint b=begin M=clusters",
+    "squeue": "h:noheader r:array o=format O=Format t=states u=user j=jobs n=name p=partition w=nodelist A=account M=clusters",
     "sacct": "n:noheader P:parsable2 p:parsable D:duplicates X:allocations j=jobs o=format u=user S=starttime "
-    "E=endtime s=state",
-    "scancel": "t=states n=name u=user p=partition s=signal b:batch",
-    "scontrol": "o:oneliner a:all",
-    "sinfo": "h:noheader N:Node o=format O=Format p=partition t=states n=nodes",
+    "E=endtime s=state M=clusters",
+    "scancel": "t=states n=name u=user p=partition s=signal b:batch M=clusters",
+    "scontrol": "o:oneliner a:all M=clusters",
+    "sinfo": "h:noheader N:Node o=format O=Format p=partition t=states n=nodes M=clusters",
 }
 _VALUED = {"export", "mem", "mem-per-cpu", "wrap", "state", "open-mode", "signal", "comment", "gres", "gpus-per-node"}
 _DEFAULT_QUEUE = "%.18i %.9P %.8j %.8u %.2t %.10M %.6D %R"
@@ -94,7 +94,8 @@ def sbatch(store: Store, words: Sequence[str]) -> str:
         store.put(_job(options, settings, number, place, index, name, rest[1:]))
     os.environ["PRETEND_SLURM_FOLDER"] = store.folder
     _start_node(store, number)
-    return str(number) if "parsable" in options else f"Submitted batch job {number}"
+    where = f" on cluster {cluster_of(options)}" if "clusters" in options else ""
+    return str(number) if "parsable" in options else f"Submitted batch job {number}{where}"
 
 
 def _indices(text: str) -> list[int | None]:
@@ -146,6 +147,7 @@ def _job(
         "exclude": options.get("exclude", "").split(","),
         "options": options,
         "partition": options.get("partition") or settings["partition"],
+        "cluster": cluster_of(options),
         "cpus": int(options.get("cpus-per-task") or 1),
         "folder": os.path.abspath(options.get("chdir") or os.getcwd()),
         "log": re.sub(r"%(\w|%)", lambda match: str(marks.get(match[1], match[0])), log),
@@ -207,7 +209,7 @@ def sacct(store: Store, words: Sequence[str]) -> str:
     line = delimited(options, "JobID,JobName,Partition,AllocCPUS,State,ExitCode")
     rows = []
     for job in store.jobs(options["jobs"].split(",") if "jobs" in options else None):
-        if not job["hidden"]:
+        if not job["hidden"] and job["cluster"] == cluster_of(options):
             rows.append(line({**job, "row": job["id"]}))
             if job["started"] and "allocations" not in options:
                 rows.append(line({**job, "row": f"{job['id']}.batch", "name": "batch"}))
@@ -237,7 +239,7 @@ def scontrol(store: Store, words: Sequence[str]) -> str:
             store.write(f"requests/{job['id']}.requeue", True)
         return ""
     if (action, what) == ("show", "config"):
-        return "ClusterName = pretend\nMaxArraySize = 1001\nMinJobAge = 300 sec\nSLURM_VERSION = 24.11.5"
+        return f"ClusterName = {CLUSTER}\nMaxArraySize = 1001\nMinJobAge = 300 sec\nSLURM_VERSION = 24.11.5"
     if (action, what) == ("show", "job"):
         jobs = [job for job in store.jobs([names[0]] if names[0] else None) if not job["hidden"]]
         if not jobs:

@@ -119,6 +119,7 @@ def _become(job: Job, script: str) -> NoReturn:
             "SLURM_JOB_ID": str(job["number"]),
             "SLURM_JOB_NAME": job["name"],
             "SLURM_JOB_PARTITION": job["partition"],
+            "SLURM_CLUSTER_NAME": job["cluster"],
             "SLURM_SUBMIT_DIR": job["folder"],
             "SLURMD_NODENAME": job["node"],
             "SLURM_CPUS_ON_NODE": str(job["cpus"]),

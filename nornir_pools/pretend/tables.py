@@ -10,7 +10,9 @@ from typing import Any
 
 from .store import OVER
 
-__all__ = ["ACCOUNTING", "NODES", "QUEUE", "columns_of", "delimited", "rows_of"]
+__all__ = ["ACCOUNTING", "CLUSTER", "NODES", "QUEUE", "cluster_of", "columns_of", "delimited", "rows_of"]
+
+CLUSTER = "pretend"  # the one that commands talk to by themselves
 
 Row = dict[str, Any]
 Column = Callable[[Row], object]
@@ -132,6 +134,11 @@ def delimited(options: dict[str, str], default: str) -> Callable[[Row], str]:
     return lambda row: " ".join(f"{column(row)}"[:12].rjust(12) for column in columns)
 
 
+def cluster_of(options: dict[str, str]) -> str:
+    """The cluster that a command is for; of several it is the first."""
+    return options.get("clusters", CLUSTER).partition(",")[0]
+
+
 def rows_of(jobs: Sequence[Row], options: dict[str, str]) -> list[Row]:
     """The jobs that squeue, or scancel, is to tell of."""
     states = options.get("states", "pending,running,completing").upper().split(",")
@@ -140,6 +147,7 @@ def rows_of(jobs: Sequence[Row], options: dict[str, str]) -> list[Row]:
         job
         for job in jobs
         if not job["hidden"]
+        and job["cluster"] == cluster_of(options)
         and ("ALL" in states or job["state"] in states or _SHORT[job["state"]] in states)
         and (names is None or job["name"] in names)
         and ("partition" not in options or job["partition"] in options["partition"].split(","))

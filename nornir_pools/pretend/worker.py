@@ -20,7 +20,8 @@ class DoomedWorker(worker.Worker):
         end = store.next_end(self._task_name(task))
         if end is not None:
             after = end.pop("after")
-            store.write(f"dooms/{self.facts['job']}", {**end, "at": time.time() + (after or 0.0)})
+            job = self.facts["job"].partition("@")[0]
+            store.write(f"dooms/{job}", {**end, "at": time.time() + (after or 0.0)})
             while after is None:  # the function is never called
                 signals.sleep(60.0)
         super()._run(task)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import nornir_pools as pools
-from nornir_pools.cluster.launcher import LocalLauncher
+from nornir_pools.cluster.local_launcher import LocalLauncher
 from nornir_pools.cluster.spool import Spool
 
 from .. import functions

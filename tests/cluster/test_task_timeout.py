@@ -13,7 +13,7 @@ from nornir_pools.cluster.pool import ClusterPool
 
 from .. import functions
 from ..conftest import until
-from ..unit.test_exit import is_alive
+from ..unit.script import is_alive
 
 pytestmark = pytest.mark.slurm
 

@@ -253,3 +253,10 @@ def test_terminal_is_told_from_none() -> None:
 def test_command_that_asks_at_the_terminal_fails_and_is_not_stopped() -> None:
     with Terminal("from nornir_pools.command import run_command\nprint('status', run_command('read x < /dev/tty')[0])") as it:
         it.see("status 2")
+
+
+def test_what_processes_of_a_command_print_at_the_same_time_is_all_there() -> None:
+    lines = "for j in $(seq 2000); do echo $i; done"
+    for _ in range(5):  # (half of it was lost in two of three of these)
+        _, out, err = run_command(f"for i in 1 2 3 4; do {{ {lines}; }} & {{ {lines}; }} >&2 & done; wait")
+        assert sorted(out.split()) == sorted(err.split()) == [i for i in "1234" for _ in range(2000)]

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from nornir_pools.cluster.context import ContextReader, Surroundings, fingerprints, for_submission
+from nornir_pools.cluster.context import ContextReader, Surroundings, beside, fingerprints, for_submission, leave_step
 
 
 @pytest.fixture(autouse=True)
@@ -85,6 +85,37 @@ def test_folder_that_is_gone_is_an_error_when_the_task_is_added(tmp_path: Path) 
 def test_submission_is_free_of_the_outer_job() -> None:
     environment = {"SLURM_JOB_ID": "1", "SBATCH_QOS": "q", "PMI_RANK": "0", "SLURM_CONF": "c", "SLURM_CLUSTERS": "d", "A": "b"}
     assert for_submission(environment) == {"SLURM_CONF": "c", "SLURM_CLUSTERS": "d", "A": "b"}
+
+
+def test_outside_of_jobs_what_is_set_for_every_job_is_kept_but_does_not_win_over_options() -> None:
+    environment = {"SBATCH_QOS": "q", "SBATCH_ACCOUNT": "a", "SBATCH_WAIT": "1", "SRUN_X": "1", "A": "b"}
+    kept = for_submission(environment)
+    assert kept == {"SBATCH_QOS": "q", "SBATCH_ACCOUNT": "a", "A": "b"}
+    script = "#!/bin/bash\n#SBATCH --nodes=1\n#SBATCH --qos=mine\necho --account=none"
+    assert beside(script, kept) == {"SBATCH_ACCOUNT": "a", "A": "b"}
+
+
+def test_a_worker_in_a_step_leaves_it() -> None:
+    names = ["SLURM_STEP_ID", "SLURM_STEP_NODELIST", "SLURM_CPU_BIND_LIST", "SLURM_PROCID", "SRUN_DEBUG", "PMI_RANK", "PMIX_X"]
+    job = {"SLURM_JOB_ID": "7", "SLURM_CPUS_PER_TASK": "2", "SLURM_MEM_PER_NODE": "100", "PATH": "p"}
+    environment = {**job, **dict.fromkeys(names, "1"), "SLURM_EXPORT_ENV": "NONE"}
+    leave_step(environment)
+    assert environment == job
+    batch = {**job, "SLURM_PROCID": "0", "SLURM_NODEID": "0"}  # of a script that is in no step
+    kept = dict(batch)
+    leave_step(kept)
+    assert kept == batch
+
+
+def test_where_jobs_begin_without_the_environment_all_of_it_travels() -> None:
+    os.environ.update(MARK="mine", SLURM_JOB_ID="7")
+    reader = ContextReader(os.environ, exported=False)
+    os.environ.pop("PATH")
+    travels = json.loads(reader.read())["environment"]
+    assert travels["MARK"] == "mine"
+    assert "SLURM_JOB_ID" not in travels
+    assert "PATH" not in travels
+    assert reader.base["MARK"] == "mine"
 
 
 def test_fingerprints_hold_no_secret() -> None:

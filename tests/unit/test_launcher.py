@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,8 @@ from typing import Any
 import pytest
 import submitit
 
-from nornir_pools.cluster import launcher, launching, slurm
+import nornir_pools as pools
+from nornir_pools.cluster import launcher, launching, local_launcher, slurm
 from nornir_pools.options import Options
 from nornir_pools.testing import PretendSlurm
 
@@ -131,8 +133,105 @@ def test_local_jobs_may_come_up_while_it_is_asked_how_they_are(tmp_path: Path, m
         return True
 
     (tmp_path / "jobs").mkdir()
-    local = launcher.LocalLauncher(tmp_path, os.environ)
+    local = local_launcher.LocalLauncher(tmp_path, os.environ)
     local.note_up("L0", os.getpid(), "")
-    monkeypatch.setattr(launcher, "is_alive", is_alive)
+    monkeypatch.setattr(local_launcher, "is_alive", is_alive)
     assert local.states() == {"L0": "RUNNING"}
     local.close()
+
+
+def write_sbatch(folder: Path, lines: str) -> dict[str, str]:
+    """An sbatch made of shell lines, and the environment in which it is found."""
+    (folder / "bin").mkdir()
+    (folder / "jobs").mkdir()
+    (folder / "bin" / "sbatch").write_text(f"#!/bin/bash\n{lines}\n")
+    (folder / "bin" / "sbatch").chmod(0o755)
+    return {**os.environ, "PATH": f"{folder}/bin:/usr/bin:/bin"}
+
+
+def test_what_a_site_has_set_for_every_job_is_asked_for_unless_an_option_says_otherwise(tmp_path: Path) -> None:
+    mine = {"SBATCH_ACCOUNT": "a", "SBATCH_QOS": "q", "SBATCH_PARTITION": "p", "SBATCH_EXPORT": "NONE", "SBATCH_WAIT": "1"}
+    environment = write_sbatch(tmp_path, f"env | grep ^SBATCH_ | sort > {tmp_path}/seen; echo 7")
+    options = Options.of({"slurm_qos": "other", "slurm_additional_parameters": {"partition": "other"}})
+    jobs = launcher.SlurmLauncher(tmp_path, {**environment, **mine}).start(options, 0, 1, "run")
+    assert (jobs, (tmp_path / "seen").read_text()) == (["7_0"], "SBATCH_ACCOUNT=a\n")
+
+
+def test_neither_aliases_nor_functions_of_the_users_shell_stand_in_for_sbatch(tmp_path: Path) -> None:
+    (tmp_path / "profile").write_text("alias sbatch=false\nsbatch() { exit 9; }\n")
+    mine = {"BASH_FUNC_sbatch%%": "() {  exit 9\n}", "BASH_ENV": str(tmp_path / "profile"), "ENV": str(tmp_path / "profile")}
+    environment = write_sbatch(tmp_path, "echo Submitted batch job 7; echo 'see https://site/job 8'")
+    assert launcher.SlurmLauncher(tmp_path, {**environment, **mine}).start(Options(), 0, 1, "run") == ["7_0"]
+
+
+UNKNOWN = (
+    "f() {{ echo \"sbatch: unrecognized option '--$1'\" >&2; exit 1; }}; for o in {0}; do ! grep -q -- --$o $1 || f $o; done"
+)
+
+
+def test_options_of_ours_that_an_sbatch_does_not_know_are_left_out_and_that_is_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    environment = write_sbatch(tmp_path, UNKNOWN.format("signal open-mode") + "; echo 7")
+    sites = launcher.SlurmLauncher(tmp_path, environment)
+    assert [sites.start(Options(), 0, 1, name) for name in ("first", "second")] == [["7_0"], ["7_0"]]
+    told = [record.getMessage() for record in caplog.records if "does not know" in record.getMessage()]
+    names = ("signal", "open-mode")
+    assert told == [f"run first: sbatch does not know --{name} here, so jobs are sent without it" for name in names]
+
+
+@pytest.mark.parametrize("name", ["signal", "nonesuch"])
+def test_an_unknown_option_that_was_asked_for_is_refused(tmp_path: Path, name: str) -> None:
+    environment = write_sbatch(tmp_path, UNKNOWN.format(name) + "; echo 7")
+    options = Options.of({"slurm_additional_parameters": {name: "TERM@9"}})
+    with pytest.raises(slurm.SlurmError, match=f"unrecognized option '--{name}'"):
+        launcher.SlurmLauncher(tmp_path, environment).start(options, 0, 1, "run")
+
+
+def test_a_wckey_that_is_refused_is_told_at_once(pretend_slurm: PretendSlurm) -> None:
+    words = "sbatch: error: Batch job submission failed: Invalid wckey specification"
+    pretend_slurm.refuse(words)
+    with pytest.raises(pools.SubmissionError, match=words):
+        pretend_slurm.pool(slurm_wckey="nonesuch").add_task("t", len, "").wait_return(20)
+
+
+@pytest.mark.parametrize("place", ["variable", "file"])
+def test_slurms_commands_are_found_where_the_option_says(
+    pretend_slurm: PretendSlurm, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, place: str
+) -> None:
+    folder = str(pretend_slurm.folder / "bin")
+    (tmp_path / "tools").mkdir()  # what jobs need, and no srun, for which submitit would look
+    for name in ("bash", "sh"):
+        (tmp_path / "tools" / name).symlink_to(f"/bin/{name}")
+    monkeypatch.setenv("PATH", str(tmp_path / "tools"))
+    with pytest.raises(pools.OptionError, match=r"sbatch is not on PATH; .*slurm_bin="):
+        pools.GetClusterPool("none", executor="auto")
+    if place == "file":
+        Path("nornir_pools.toml").write_text(f'slurm_bin = "{folder}"\n')
+        Path("nornir_pools.toml").chmod(0o600)
+    else:
+        monkeypatch.setenv("NORNIR_POOLS_SLURM_BIN", folder)
+    assert pools.IsClusterAvailable()
+    pool = pretend_slurm.pool(num_threads=1, tasks_per_job=1)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")  # where there is no such file
+    assert pool.add_task("t", os.getenv, "PATH").wait_return(40) == str(tmp_path / "tools")
+    pretend_slurm.end("cancelled")
+    assert isinstance(pool.add_task("cancelled", len, "").exception(40), pools.JobCancelledError)
+
+
+def test_accounting_that_lacks_a_column_is_told_of_once_and_ends_are_told_without(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    environment = write_sbatch(tmp_path, "")
+    (tmp_path / "bin" / "sbatch").rename(tmp_path / "bin" / "sacct")
+    (tmp_path / "bin" / "sacct").write_text(
+        "#!/bin/sh\necho 'sacct: error: Invalid field requested: \"NodeList\"' >&2; exit 1\n"
+    )
+    site = launcher.SlurmLauncher(tmp_path, environment)
+    with caplog.at_level(logging.INFO, "nornir_pools"):
+        for _ in range(2):
+            site._accounting_after = 0.0
+            assert site.endings({"7_0": "TIMEOUT"}) == {"7_0": slurm.Ending("TIMEOUT")}
+    (told,) = [record.getMessage() for record in caplog.records]
+    assert "Invalid field requested" in told

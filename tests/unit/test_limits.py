@@ -18,7 +18,7 @@ from nornir_pools.limits import Limits, memory_of
 
 from .. import functions
 from ..conftest import until
-from .test_exit import is_alive
+from .script import is_alive
 from .test_initializing import get
 
 KINDS = pytest.mark.parametrize("kind", ["processes", "local"])

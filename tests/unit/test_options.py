@@ -14,13 +14,15 @@ from nornir_pools.options import JOB_OPTIONS, POOL_OPTIONS, Options, check_names
 
 from .script import run_script
 
-# submitit's parameters that cannot be given: the pool decides about the size of its arrays, about signals and logs.
-LEFT_OUT = {"array_parallelism", "signal_delay_s", "stderr_to_stdout"}
+# submitit's parameters that cannot be given: the pool decides about the size of its arrays, about signals and logs, and
+# workers are started without srun, so that tasks can use it.
+LEFT_OUT = {"array_parallelism", "signal_delay_s", "srun_args", "stderr_to_stdout", "use_srun"}
+OURS = {"clusters"}  # of which submitit knows nothing
 
 
 def test_job_options_are_submitits_parameters() -> None:
     special = {name.removeprefix("slurm_") for name in JOB_OPTIONS if name.startswith("slurm_")}
-    assert special == submitit.SlurmExecutor._valid_parameters() - LEFT_OUT
+    assert special - OURS == submitit.SlurmExecutor._valid_parameters() - LEFT_OUT
     common = {name for name in JOB_OPTIONS if not name.startswith("slurm_")}
     assert common == set(submitit.AutoExecutor._typed_parameters()) - {"name", "stderr_to_stdout"}
 
@@ -191,3 +193,9 @@ def test_pool_that_could_not_be_made_does_not_trouble_the_end_of_the_script() ->
         """
     )
     assert (done.status, done.err) == (0, "")
+
+
+def test_jobs_are_sent_with_the_environment_unless_that_is_forbidden() -> None:
+    given: list[dict[str, str]] = [{}, {"export": "ALL"}, {"export": "A,B"}, {"export": "NONE"}, {"export": "nil"}]
+    exported = [Options.of({"slurm_additional_parameters": more}).exports for more in given]
+    assert exported == [True, True, True, False, False]

@@ -128,6 +128,16 @@ def test_file_of_another_user_is_refused(monkeypatch: pytest.MonkeyPatch) -> Non
         settings.file_options()
 
 
+def test_where_slurms_commands_are_is_known_without_a_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+    write_file("slurm_bin = '~/slurm/bin'")
+    assert settings.slurm_bin({}) == "~/slurm/bin"
+    assert settings.slurm_bin({"NORNIR_POOLS_SLURM_BIN": "/opt/slurm/bin"}) == "/opt/slurm/bin"
+    assert settings.slurm_bin({"NORNIR_POOLS_SLURM_BIN": ""}) == ""
+    write_file("slurm_bin = 5")
+    with pytest.raises(OptionError, match=r"'slurm_bin' in .* must be a text, not 5"):
+        settings.slurm_bin({})
+
+
 def test_folder_in_place_of_the_file_is_told() -> None:
     Path("nornir_pools.toml").mkdir()
     with pytest.raises(OptionError, match=r"nornir_pools\.toml"):

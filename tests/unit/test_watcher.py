@@ -64,13 +64,13 @@ class Scheduler:
             self.known[job] = state
             self.ended[job] = slurm.Ending(state, **facts)
 
-    def note_up(self, job: str, pid: int, born: str) -> None:
+    def note_up(self, job: str, pid: int, born: str, bare: bool = False) -> None:
         pass
 
     def find(self, name: str) -> list[str]:
         return []
 
-    def resume(self, jobs: int) -> None:
+    def resume(self, history: History) -> None:
         pass
 
     def cancel_doubtful(self) -> None:
