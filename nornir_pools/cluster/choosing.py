@@ -1,21 +1,29 @@
-"""Where a pool's jobs run: as jobs of SLURM, or as processes of this machine."""
+"""Where a pool's jobs run, how many at once, and which of its options mean something there."""
 
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import sys
+from dataclasses import replace
 
+from .. import settings
 from ..errors import OptionError
+from ..options import Options
 from . import slurm
 
-__all__ = ["choose_executor"]
+__all__ = ["choose_executor", "for_executor", "most_jobs"]
 
 logger = logging.getLogger("nornir_pools")
 
+_VARIABLE = "NORNIR_POOLS_EXECUTOR"
+_IN_AN_ALLOCATION = {"cpus_per_task", "gpus_per_node", "mem_gb", "slurm_setup", "slurm_srun_args"}
+_NO_END = 1 << 40
+
 
 def choose_executor(wanted: str, pool: str) -> str:
-    """What the option `executor` of a pool comes to: "slurm", "local" or "debug".
+    """What the option `executor` of a pool comes to: "slurm", "allocation", "local" or "debug".
 
     Raises OptionError where what is wanted is not there.
     """
@@ -24,6 +32,10 @@ def choose_executor(wanted: str, pool: str) -> str:
             f"pool {pool!r}: a cluster pool needs Linux, and this is {sys.platform}: use GetLocalMachinePool, whose pools take "
             'the same calls and commands, or executor="debug"'
         )
+    if wanted in ("auto", "slurm") and os.environ.get(_VARIABLE) == "allocation":
+        wanted = "allocation"  # so that a script which says how it submits jobs runs as it is under salloc
+    if wanted == "allocation":
+        _check_allocation(pool)
     if wanted == "slurm" and shutil.which("sbatch") is None:
         raise OptionError(f'pool {pool!r}: executor="slurm", but sbatch is not on PATH; on a machine without SLURM use "local"')
     if wanted != "auto":
@@ -37,3 +49,35 @@ def choose_executor(wanted: str, pool: str) -> str:
         )
     logger.warning("pool %r: no SLURM here, so its jobs are processes of this machine", pool)
     return "local"
+
+
+def _check_allocation(pool: str) -> None:
+    what = f'pool {pool!r}: executor="allocation"'
+    if not os.environ.get("SLURM_JOB_ID"):
+        raise OptionError(
+            f"{what} runs tasks inside a SLURM job, and this process is in none (SLURM_JOB_ID is not set): start the script "
+            "under salloc, as in `salloc --nodes=2 --exclusive python script.py`, or from an sbatch script; to have the pool "
+            'submit jobs of its own use executor="slurm", and unset NORNIR_POOLS_EXECUTOR if that is set'
+        )
+    if shutil.which("srun") is None:
+        raise OptionError(f"{what}, but srun is not on PATH: add SLURM's commands to it")
+
+
+def for_executor(options: Options, executor: str, pool: str) -> Options:
+    """A pool's options as they are where its jobs run."""
+    if executor != "allocation":
+        return options
+    ignored = sorted(options.job.keys() - _IN_AN_ALLOCATION)
+    if ignored:
+        logger.warning("pool %r: in an allocation these options mean nothing: %s", pool, ", ".join(ignored))
+    at_once = options.tasks_at_once or (None if options.strict else "auto")
+    return replace(options, executor=executor, tasks_at_once=at_once)
+
+
+def most_jobs(options: Options, executor: str) -> int:
+    """How many jobs a pool has at once if it is not said."""
+    if not options.max_jobs:
+        return _NO_END  # who only prepares a run is not held back until there are workers
+    if executor == "local":
+        return 1 if options.tasks_at_once == "auto" else max(1, settings.usable_cpus() // int(options.tasks_at_once or 1))
+    return options.max_jobs

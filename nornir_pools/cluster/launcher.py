@@ -26,15 +26,16 @@ from ..deaths import is_alive
 from ..errors import SpoolError
 from ..options import Options
 from . import answers, nodelists, slurm
-from .context import current_umask, for_submission
+from .context import for_submission
+from .division import job_options
 from .folder import FLAGS
-from .launching import worker_command
+from .launching import setup_lines, worker_command
 
 logger = logging.getLogger("nornir_pools")
 
-__all__ = ["Executor", "LocalLauncher", "SlurmLauncher"]
+__all__ = ["START_SECONDS", "Executor", "LocalLauncher", "SlurmLauncher"]
 
-_START_SECONDS = 30.0  # a local worker that has not come up by then never will
+START_SECONDS = 30.0  # a local worker that has not come up by then never will
 # What submitit's job runs, in the folder of logs. That job has a time limit and gets Ctrl-C: all it does is to start the
 # workers, in sessions of their own.
 _STARTER = """\
@@ -45,15 +46,10 @@ with open(environment, "rb") as file:
 os.chdir(folder)
 os.umask(0o077)
 for job in jobs:
-    with open(job + ".log", "ab") as log:
-        subprocess.Popen(["/bin/sh", "-c", command + " --job " + job], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+    with open(job.split()[0] + ".log", "ab") as log:
+        subprocess.Popen(["/bin/sh", "-c", command, *job.split()], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                          env=variables, start_new_session=True)
 """
-
-
-def _setup(lines: Sequence[str] | None) -> list[str]:
-    """The shell lines before the worker's: the user's own see the umask of the script, not the one that keeps logs private."""
-    return [f"umask {current_umask():04o}", *(lines or ())]
 
 
 def _escaped(value: Any) -> Any:
@@ -77,7 +73,7 @@ class Executor(submitit.SlurmExecutor):
         }
         prefix = parameters.pop("job_name", None)
         parameters["job_name"] = f"{prefix}-{name}" if prefix else name
-        parameters["setup"] = _setup(parameters.get("setup"))
+        parameters["setup"] = setup_lines(parameters.get("setup"))
         output = "%A_%a.log"
         if any(mark in str(self.folder) for mark in "%\\"):  # SLURM would take them for its own, in the folder's name as well
             parameters["setup"].insert(0, 'exec >>"${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID.log" 2>&1')
@@ -145,7 +141,7 @@ class SlurmLauncher:
         self._max_array = self._max_array or slurm.max_array_size(self._environment)
         count = min(count, self._max_array or 1000)
         executor = Executor(self._run / "jobs", python=options.python or None)
-        parameters = executor.parameters_of(options.job, name)
+        parameters = executor.parameters_of(job_options(options), name)
         if avoid:
             self._keep_away(avoid, parameters)
         executor.update_parameters(**parameters)
@@ -243,8 +239,12 @@ class LocalLauncher:
     def start(self, options: Options, group: int, count: int, name: str, avoid: Collection[str] = ()) -> list[str]:
         jobs = [f"L{self._count + index}" for index in range(1, count + 1)]
         self._count += count
-        setup = _setup(options.job.get("slurm_setup"))
-        command = "\n".join([*setup, "exec " + worker_command(self._run, options, group)])
+        worker = f'exec {worker_command(self._run, options, group)} --job "$0"'
+        self._spawn("\n".join([*setup_lines(options.job.get("slurm_setup")), worker]), jobs)
+        return jobs
+
+    def _spawn(self, command: str, jobs: Sequence[str]) -> None:
+        """Have a shell run the command for each of the jobs, words of which the first is the id: they are its $0, $1 and so on."""
         ours = f"/proc/{os.getpid()}/fd"
         # submitit would understand "%j" and the like in the folder's name. The environment is that of when the pool was made:
         # what was changed since travels with the tasks.
@@ -257,8 +257,7 @@ class LocalLauncher:
             )
         )
         starter.paths.submitted_pickle.chmod(0o600)
-        self._starters.update(dict.fromkeys(jobs, (starter, time.monotonic())))
-        return jobs
+        self._starters.update((job.split()[0], (starter, time.monotonic())) for job in jobs)
 
     def note_up(self, job: str, pid: int, born: str) -> None:
         self._processes[job] = pid, born  # from now on the job's state is that of this process
@@ -273,7 +272,7 @@ class LocalLauncher:
         result = {}
         for job, (starter, since) in list(self._starters.items()):
             starter.done()  # reaps submitit's process
-            if job not in self._processes and time.monotonic() - since < _START_SECONDS:
+            if job not in self._processes and time.monotonic() - since < START_SECONDS:
                 result[job] = "PENDING"
         return result | {job: "RUNNING" for job, process in self._processes.items() if is_alive(*process)}
 

@@ -22,7 +22,7 @@ from ..options import Options
 from ..outcome import Outcome
 from ..parents import Parents, check_after
 from ..task import Task
-from .choosing import choose_executor
+from .choosing import choose_executor, for_executor, most_jobs
 from .context import ContextReader
 from .places import runs_folder
 from .spool import Spool, task_name
@@ -38,7 +38,6 @@ __all__ = ["ClusterPool"]
 logger = logging.getLogger("nornir_pools")
 
 _LARGE_CALL = 100_000_000  # bytes
-_NO_END = 1 << 40
 
 
 class ClusterPool(PoolBase):
@@ -55,12 +54,11 @@ class ClusterPool(PoolBase):
         self._run: Run | None = None
         self._resumption: Resumption | None = None  # with the option `resume`, once there is a run
         self._kept: list[Task] = []  # of a run taken over: nobody else has its finished tasks yet
-        self.options = Options.of(options, settings.environment_options(), settings.file_options())
-        self.executor = choose_executor(self.options.executor, name)
+        chosen = Options.of(options, settings.environment_options(), settings.file_options())
+        self.executor = choose_executor(chosen.executor, name)
+        self.options = for_executor(chosen, self.executor, name)
         if num_threads is None:
-            num_threads = settings.usable_cpus() if self.executor == "local" else self.options.max_jobs
-            if not self.options.max_jobs:
-                num_threads = _NO_END  # who only prepares a run is not held back until there are workers
+            num_threads = most_jobs(self.options, self.executor)
         super().__init__(name, num_threads)
         self._sends_calls = self.executor != "debug"
         self._given = options
@@ -85,7 +83,7 @@ class ClusterPool(PoolBase):
         spool = Spool(path)
         facts = read_facts(spool)
         pool = cls(facts["pool"], facts["num_threads"], executor=facts["executor"], folder=str(path.parent))
-        pool.options = Options(**facts["options"])
+        pool.options, pool.executor = Options(**facts["options"]), facts["executor"]
         pool._given = {}
         pool._run, history = Run.reopen(pool, spool, pool._finish)
         pool._kept += adopt(pool, pool._run, history, finished=True).values()

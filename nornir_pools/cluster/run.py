@@ -7,13 +7,14 @@ import os
 import sys
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import PoolError, PythonMismatchError, RunNotFoundError
 from ..outcome import Outcome
 from ..task import Task
+from .allocation import AllocationLauncher
 from .budget import Budget
 from .context import fingerprints
 from .failures import Failures
@@ -33,6 +34,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Run", "read_facts"]
 
+_LAUNCHERS: Mapping[str, Callable[[Path, Mapping[str, str]], Launcher]] = {
+    "slurm": SlurmLauncher,
+    "allocation": AllocationLauncher,
+    "local": LocalLauncher,
+}
+
 
 class Run:
     """What a pool has on disk and in the scheduler. `finish` completes a task of the pool."""
@@ -43,11 +50,12 @@ class Run:
         self.store = SharedStore(spool, "pool")
         self._context: tuple[bytes, int, str] = (b"", 0, "")
         self._freezer = Freezer(self.store, spool.path.name) if pool.options.frozen_code else None
-        kind: Callable[..., Launcher] = SlurmLauncher if pool.executor == "slurm" else LocalLauncher
-        launcher = kind(spool.path, pool.environment)
+        launcher = _LAUNCHERS[pool.executor](spool.path, pool.environment)
         failures = Failures(pool.name, pool.options.stop_after, pool.options.max_failures)
         keep_all = pool.options.keep == "all"
         most = pool.num_threads if pool.options.max_jobs else 0
+        if isinstance(launcher, AllocationLauncher):
+            most = min(most, launcher.nodes)
         budget = Budget(pool.name, spool.path.name, pool.options.budget_core_hours)
         self.watcher = Watcher(pool.name, spool, lease, launcher, most, finish, failures, keep_all=keep_all, budget=budget)
 
@@ -55,7 +63,7 @@ class Run:
     def create(cls, pool: ClusterPool, folder: Path, finish: Callable[[Task, Outcome | None], None]) -> Run:
         """Begin a run of the pool in a new folder."""
         path = folder / f"{run_prefix(pool.name)}-{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
-        if pool.executor == "slurm":
+        if pool.executor != "local":
             warn_if_local(path)
         spool = Spool.create(path)
         lease = Lease(spool)

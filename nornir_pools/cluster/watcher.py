@@ -29,6 +29,7 @@ from .lag import Lag
 from .launching import Launcher
 from .lease import Lease
 from .ledger import Ledger
+from .names import post_of
 from .spool import HANDED_BACK, IN_DOUBT, Spool, task_number
 from .supply import Supply
 from .values import Values
@@ -38,7 +39,7 @@ __all__ = ["Watcher"]
 logger = logging.getLogger("nornir_pools")
 
 SHORTEST_POLL, LONGEST_POLL = 0.002, 0.5  # seconds
-_JOURNALLED = ("job", "group", "worker", "host", "node", "log", "pid", "born", "reason", "at")  # of a worker's words
+_JOURNALLED = ("job", "group", "worker", "host", "node", "log", "pid", "born", "reason", "at", "at_once")  # of words
 PATIENCE = 5.0  # seconds of faults, one after the other, until the tasks are given up
 LONG_PATIENCE = 75.0  # seconds, if they are of the kind that a shared filesystem has in a bad moment, or the disk is full
 
@@ -243,7 +244,7 @@ class Watcher:
             self.cancelling.ask(facts["tasks"])
             return
         self.supply.take_word(word, facts)
-        self.ledger.budget.note(word, facts["job"], self.ledger.groups[facts["group"]].options, at)
+        self.ledger.budget.note(word, post_of(facts["worker"]), self.ledger.groups[facts["group"]].options, at)
         self._spool.note(t=word, **{name: facts.get(name) for name in _JOURNALLED})
 
     def _accept(self, name: str) -> None:
@@ -282,10 +283,7 @@ class Watcher:
         self._accepted[number] = outcome, record
         if entry.attempt and facts["ok"]:
             self._spool.drop_failed(number, entry.attempt)
-        job = self.supply.jobs.get(facts["job"])
-        if job is not None:
-            job.idle = False
-            job.finished += 1
+        self.supply.note_done(facts["worker"])
         if (not facts["ok"] or facts.get("status")) and facts["log"]:
             self._failed_logs.add(facts["log"].rpartition("/")[2])
         group = entry.group

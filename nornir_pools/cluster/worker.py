@@ -37,7 +37,7 @@ from .offers import Offers
 from .signals import Terminated, signals
 from .spool import FORMAT, Spool, task_number
 
-__all__ = ["Worker", "main"]
+__all__ = ["Worker", "arguments_of_jobs", "main", "prepare"]
 
 _LONGEST_POLL = 0.25  # seconds between two looks at the folder of an idle worker
 _WORTH_ASKING = 10.0  # seconds: with shorter tasks a job need not look at its time limit
@@ -66,6 +66,7 @@ class Worker:
         self._child: Child | None = None
         self._fingerprints: dict[str, str] = {}
         self._threads = 1  # that a task may have
+        self._mates = 1  # how many workers share what this job has of a machine without a scheduler
         self._answered: set[str] = set()  # claims that were left standing, for the pool to decide upon
         self._longest = 0.0  # seconds that the longest task so far has taken, here or elsewhere
         self._end: float | None = None  # of the job, in seconds since the epoch, once it is known
@@ -77,7 +78,7 @@ class Worker:
         run = json.loads(self.spool.read("run.json"))
         self._fingerprints = run["environment"]
         # Where there is no scheduler to divide it, the machine is shared by as many workers as there may be.
-        self._threads = max(1, usable_cpus() // (run["num_threads"] if run.get("executor") == "local" else 1))
+        self._threads = max(1, usable_cpus() // (run["num_threads"] * self._mates if run.get("executor") == "local" else 1))
         self.spool.make_folder(f"claimed/{self.name}")
         mine = "{}.{}".format(*sys.version_info)
         if run["format"] != FORMAT or run["python"] != mine:
@@ -243,15 +244,19 @@ def _job_id(given: str) -> str:
     return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}" if array else os.environ.get("SLURM_JOB_ID", f"p{os.getpid()}")
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Serve a run: ``python -m nornir_pools.cluster.worker FOLDER [--group N] …``."""
-    parser = argparse.ArgumentParser(prog="python -m nornir_pools.cluster.worker", description=__doc__.splitlines()[0])
+def arguments_of_jobs(program: str, what: str) -> argparse.ArgumentParser:
+    """What a job may be told."""
+    parser = argparse.ArgumentParser(prog=f"python -m {program}", description=what)
     parser.add_argument("folder", type=Path, help="the run's folder")
     parser.add_argument("--group", type=int, default=0, help="which tasks: those of one set of options")
     parser.add_argument("--idle", type=float, default=30.0, help="seconds to stay without work")
     parser.add_argument("--one", action="store_true", help="run one task and end")
     parser.add_argument("--job", default="", help="the job's id, where no scheduler gives it")
-    options = parser.parse_args(arguments)
+    return parser
+
+
+def prepare(options: argparse.Namespace) -> tuple[Spool, int, str] | None:
+    """Begin a job: returns the folder of its run, its group, and its id; None if the run was closed before it started."""
     signals.install()
     os.umask(0o077)  # tasks have that of the script
     job = _job_id(options.job)
@@ -259,9 +264,15 @@ def main(arguments: list[str] | None = None) -> None:
         del os.environ[name]  # a task may use submitit for itself
     spool = Spool(options.folder)
     spool.patience, spool.passing = _PATIENCE, PASSING | FULL
-    if "todo" in spool.names("."):  # else the run was closed before this job started
+    return (spool, options.group, job) if "todo" in spool.names(".") else None
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Serve a run: ``python -m nornir_pools.cluster.worker FOLDER [--group N] …``."""
+    options = arguments_of_jobs("nornir_pools.cluster.worker", __doc__.splitlines()[0]).parse_args(arguments)
+    if prepared := prepare(options):
         node = "" if options.job else os.environ.get("SLURMD_NODENAME", "")
-        Worker(spool, options.group, job, node=node, idle_seconds=options.idle, one_task=options.one).serve()
+        Worker(*prepared, node=node, idle_seconds=options.idle, one_task=options.one).serve()
 
 
 if __name__ == "__main__":
