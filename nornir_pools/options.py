@@ -98,8 +98,9 @@ class Options:
     tasks_per_job: int | None = None
     """1: a job never takes over another task. None: a job that is done early does."""
     tasks_at_once: int | str | None = None
-    """How many tasks a job runs side by side; "auto": as many as fit into what it gets. What is given as `cpus_per_task`, `mem_gb`
-    and `gpus_per_node` is what one task needs, and a job asks for so much for each. None: one (in an allocation "auto")."""
+    """How many tasks a job runs side by side; "auto": as many as fit into what it gets. What is given as `cpus_per_task`,
+    `mem_gb` and `gpus_per_node` is what one task needs, and a job asks for so much for each. None: one (in an allocation
+    "auto")."""
     resume: bool = False
     """Whether the script, when it is run again, takes the results, and the running jobs, of the newest run of the pool's name
     that had this option, too, and runs only what is missing, has failed, or has changed: the function, a file that it is

@@ -53,8 +53,8 @@ class AllocationLauncher(LocalLauncher):
         state = slurm.states(self._slurm).get(self._allocation, "COMPLETED")
         if slurm.is_over(state):
             raise slurm.SlurmError(
-                f"the allocation {self._allocation} that it was to run in is over ({state}); ask for a longer one (salloc --time=), "
-                'or have the pool submit jobs of its own (executor="slurm")'
+                f"the allocation {self._allocation} that it was to run in is over ({state}); ask for a longer one (salloc "
+                '--time=), or have the pool submit jobs of its own (executor="slurm")'
             )
         self._nodes = self._nodes or cpus_of_nodes(self._names(), self._cpus)
         taken = self._taken()

@@ -80,8 +80,8 @@ class Budget:
     def room(self, group: Group, jobs: int, room: int) -> int:
         """How many of so many more jobs what is left can pay for, if each runs one task as long as those that are done took.
 
-        The group has so many `jobs` already, or where a job has several, workers. (One more is always paid for, while anything is
-        left: it is all that is known.)
+        The group has so many `jobs` already, or where a job has several, workers. (One more is always paid for, while anything
+        is left: it is all that is known.)
         """
         if self._hours is None:
             return room

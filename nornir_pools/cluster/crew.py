@@ -208,7 +208,7 @@ def _end_with(parent: int) -> None:
 
 
 def forget_step(environment: dict[str, str] | os._Environ[str]) -> None:
-    """Take away what srun has set for the step that it has started: a program that a task starts is not to take it for its own."""
+    """Take away what srun has set for the step that it has started: a program of a task must not take it for its own."""
     for name in [name for name in environment if _OF_A_STEP.match(name)]:
         del environment[name]
 

@@ -81,7 +81,7 @@ class Endings:
         group = self._ledger.groups[job.group]
         if facts["reason"] == "mismatch":
             self._ledger.fail_waiting(group, mismatch(self._pool, facts))
-        elif facts["reason"] == "bad_node" and not facts["handed_back"] and job.speaks:  # it had no process that could take a task
+        elif facts["reason"] == "bad_node" and not facts["handed_back"] and job.speaks:  # no process of it could take a task
             self._note_fruitless(job, slurm.Ending("FAILED"), stillborn=True)
         elif facts["reason"] == "avoided" and job.node in job.avoids:
             group.unavoidable = job.avoids  # there was no other node
@@ -146,7 +146,8 @@ class Endings:
         error = job_error(self._pool, entry.task.name, job, ending)
         cause = cause_of(error)
         entry.history.append(
-            f"try {entry.attempt + 1}, job {job.scheduled} on {job.host or job.node or 'an unknown node'}: {ending.state or cause}"
+            f"try {entry.attempt + 1}, job {job.scheduled} on {job.host or job.node or 'an unknown node'}: "
+            f"{ending.state or cause}"
         )
         if isinstance(error, JobTimeoutError) and job.finished:
             # It was taken over by a job that had less time left than it needs: not its fault, so it gets one of its own.

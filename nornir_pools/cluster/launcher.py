@@ -244,7 +244,7 @@ class LocalLauncher:
         return jobs
 
     def _spawn(self, command: str, jobs: Sequence[str]) -> None:
-        """Have a shell run the command for each of the jobs, words of which the first is the id: they are its $0, $1 and so on."""
+        """Have a shell run the command for each job, given as words of which the first is its id: they are $0, $1 and so on."""
         ours = f"/proc/{os.getpid()}/fd"
         # submitit would understand "%j" and the like in the folder's name. The environment is that of when the pool was made:
         # what was changed since travels with the tasks.
