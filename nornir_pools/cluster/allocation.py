@@ -18,6 +18,7 @@ from typing import NamedTuple
 from ..options import Options
 from . import slurm
 from .context import for_submission
+from .division import in_allocation
 from .launcher import START_SECONDS, LocalLauncher
 from .launching import setup_lines, worker_command
 from .names import allocation_of
@@ -78,7 +79,7 @@ class AllocationLauncher(LocalLauncher):
         words = ["srun", f"--jobid={self._id}", "--nodes=1", "--ntasks=1", "--mem=0", "--mpi=none", "--input=none"]
         words += [*self._overlap, *map(str, options.job.get("slurm_srun_args") or ())]
         chosen = f'--nodelist="$1" --cpus-per-task="$2" --job-name={shlex.quote(self._run.name)}."$0"'
-        worker = f'exec {worker_command(self._run, options, group)} --step --job "$0"'
+        worker = f'exec {worker_command(self._run, in_allocation(options), group)} --step --job "$0"'
         inside = "\n".join([*setup_lines(options.job.get("slurm_setup")), worker])
         return f'exec {shlex.join(words)} {chosen} bash -c {shlex.quote(inside)} "$0"'
 
@@ -112,10 +113,13 @@ class AllocationLauncher(LocalLauncher):
     def states(self) -> dict[str, str]:
         for starter, _ in list(self._starters.values()):
             starter.done()  # reaps submitit's process
-        state = slurm.states(self._slurm).get(self._allocation, "")
-        if state != "RUNNING":  # what ends it ends them
-            return dict.fromkeys(self._up.union(self._sent), state) if state else {}
-        return dict.fromkeys(self._coming(), "PENDING") | dict.fromkeys(self._steps(), "RUNNING")
+        known = slurm.states(self._slurm)
+        # What ends an allocation ends its jobs. (There may be some in another, of a script that is dead.)
+        found = {job: known[allocation_of(job)] for job in self._up.union(self._sent) if allocation_of(job) in known}
+        if known.get(self._allocation) == "RUNNING":
+            found = {job: state for job, state in found.items() if allocation_of(job) != self._allocation}
+            found |= dict.fromkeys(self._coming(), "PENDING") | dict.fromkeys(self._steps(), "RUNNING")
+        return found
 
     def cancel(self, jobs: Iterable[str], *, pending_only: bool = False) -> None:
         if not pending_only:

@@ -6,12 +6,12 @@ import logging
 import os
 import shutil
 import sys
-from dataclasses import replace
 
 from .. import settings
 from ..errors import OptionError
 from ..options import Options
 from . import slurm
+from .division import in_allocation
 
 __all__ = ["choose_executor", "for_executor", "most_jobs"]
 
@@ -70,8 +70,7 @@ def for_executor(options: Options, executor: str, pool: str) -> Options:
     ignored = sorted(options.job.keys() - _IN_AN_ALLOCATION)
     if ignored:
         logger.warning("pool %r: in an allocation these options mean nothing: %s", pool, ", ".join(ignored))
-    at_once = options.tasks_at_once or (None if options.strict else "auto")
-    return replace(options, executor=executor, tasks_at_once=at_once)
+    return in_allocation(options)
 
 
 def most_jobs(options: Options, executor: str) -> int:

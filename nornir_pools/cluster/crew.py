@@ -24,7 +24,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 from typing import NoReturn
 
 from .division import Needs, Node, enter
@@ -109,6 +109,9 @@ class Crew:
             node=self._node,
             idle_seconds=self._idle_seconds,
         )
+        log = f"jobs/{post_of(mate.name)}.log" if self._step or number else ""
+        if log:
+            mate.facts["log"] = os.path.join(os.path.abspath(self._spool.path), log)
         sys.stdout.flush()
         sys.stderr.flush()
         crew = os.getpid()
@@ -121,7 +124,7 @@ class Crew:
             self._company.leave(place)
             return
         if pid == 0:
-            self._be_worker(mate, crew)
+            self._be_worker(mate, crew, log)
         self._workers[pid] = mate
 
     def _predecessors(self) -> Sequence[str]:
@@ -130,15 +133,15 @@ class Crew:
         names = self._spool.names("claimed") if restart else []
         return [name for name in names if job_of(post_of(name)) == self._job and int(name.rpartition("-r")[2]) < restart]
 
-    def _be_worker(self, mate: Mate, crew: int) -> NoReturn:
+    def _be_worker(self, mate: Mate, crew: int, log: str) -> NoReturn:
         status = 1
         try:
             signals.install()
             _end_with(crew)
             worker = os.getpid()
             os.register_at_fork(after_in_child=lambda: os.getppid() == worker and _end_with(worker))  # its child
-            if self._step or mate.number:
-                self._open_log(mate)
+            if log:
+                self._open_log(log)
             enter(*self._shared, mate.place, self.count)
             mate.serve()
             status = _INTERRUPTED if mate.interrupted else 0
@@ -149,14 +152,12 @@ class Crew:
             sys.stderr.flush()
             os._exit(status)
 
-    def _open_log(self, mate: Mate) -> None:
+    def _open_log(self, name: str) -> None:
         """Give a worker a log of its own: what several tasks write into one could not be told apart."""
-        name = f"jobs/{post_of(mate.name)}.log"
         fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_APPEND | FLAGS, 0o600, dir_fd=self._spool.fd)
         os.dup2(fd, 1)
         os.dup2(fd, 2)
         os.close(fd)
-        mate.note_log()
 
     # --- what becomes of them
 
@@ -179,7 +180,10 @@ class Crew:
         due = [item for item in self._dead if item[0] <= time.monotonic()]
         for item in due:
             _, mate, ending = item
-            self._spool.say(mate.name, _LAST_WORD, "left", {**mate.known, "reason": f"died {ending}"})
+            try:
+                self._spool.say(mate.name, _LAST_WORD, "left", {**mate.known, "reason": f"died {ending}"})
+            except OSError:  # it can be said later
+                continue
             self._dead.remove(item)
             self._losses += mate.name not in self._called_off
             if self._losses <= self.count:
@@ -207,7 +211,7 @@ def _end_with(parent: int) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-def forget_step(environment: dict[str, str] | os._Environ[str]) -> None:
+def forget_step(environment: MutableMapping[str, str]) -> None:
     """Take away what srun has set for the step that it has started: a program of a task must not take it for its own."""
     for name in [name for name in environment if _OF_A_STEP.match(name)]:
         del environment[name]

@@ -10,7 +10,7 @@ import contextlib
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,7 +18,7 @@ from ..cpus import usable_cpus
 from ..deaths import memory_limit
 from ..options import Options
 
-__all__ = ["Needs", "Node", "enter", "guess", "job_options", "share"]
+__all__ = ["Needs", "Node", "enter", "guess", "in_allocation", "job_options", "share"]
 
 _SIZES = ("slurm_cpus_per_task", "slurm_ntasks_per_node", "tasks_per_node")  # with these a job's CPUs are given as a whole
 _CPUS_OF_A_TASK = ("SLURM_CPUS_PER_TASK", "SRUN_CPUS_PER_TASK")
@@ -62,6 +62,13 @@ def job_options(options: Options) -> Mapping[str, Any]:
 
 def _is_exclusive(job: Mapping[str, Any]) -> bool:
     return bool(job.get("slurm_exclusive")) or "exclusive" in (job.get("slurm_additional_parameters") or {})
+
+
+def in_allocation(options: Options) -> Options:
+    """Options as they hold for jobs in an allocation, whose nodes are there in any case."""
+    return replace(
+        options, executor="allocation", tasks_at_once=options.tasks_at_once or (None if options.strict else "auto")
+    )
 
 
 def guess(options: Options) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import math
 import mmap
-import os
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -93,10 +92,6 @@ class Mate(Worker):
     def known(self) -> dict[str, Any]:
         """What each word of it tells."""
         return {**self.facts, **self._me}
-
-    def note_log(self) -> None:
-        """It has a log of its own now."""
-        self.facts["log"] = os.readlink("/proc/self/fd/1")
 
     def _say(self, word: str, **facts: Any) -> None:
         self.interrupted |= facts.get("reason") == "interrupted"

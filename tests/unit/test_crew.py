@@ -11,9 +11,11 @@ import nornir_pools as pools
 from nornir_pools.cluster import launching
 from nornir_pools.cluster.allocation import cpus_of_nodes, ids_of_allocation
 from nornir_pools.cluster.budget import cpus_of
-from nornir_pools.cluster.crew import forget_step
+from nornir_pools.cluster.crew import Crew, forget_step
+from nornir_pools.cluster.division import Needs, Node
 from nornir_pools.cluster.mates import Company
 from nornir_pools.cluster.names import allocation_of, job_of, post_of
+from nornir_pools.cluster.spool import Spool
 from nornir_pools.options import Options
 
 
@@ -56,6 +58,18 @@ def test_a_worker_beside_others_is_known_by_its_job_and_a_number() -> None:
 )
 def test_the_cpus_of_an_allocations_nodes(counts: str, cpus: list[int]) -> None:
     assert cpus_of_nodes(["a", "b", "c"], counts) == dict(zip("abc", cpus, strict=True))
+
+
+def test_a_requeued_job_gives_back_what_any_of_its_workers_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spool = Spool.create(tmp_path / "run")
+    for name in ("7_0-r0", "7_0+5-r0", "7_0+1-r1", "7_1-r0", "7_0+2-r2"):
+        spool.make_folder(f"claimed/{name}")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "2")
+    crew = Crew(spool, 0, "7_0", 2, (Node(2, 1, ()), Needs()))
+    assert sorted(crew._predecessors()) == ["7_0+1-r1", "7_0+5-r0", "7_0-r0"]
+    monkeypatch.delenv("SLURM_RESTART_COUNT")
+    assert crew._predecessors() == []
+    spool.close()
 
 
 def test_the_id_of_an_allocation_as_squeue_has_it() -> None:
