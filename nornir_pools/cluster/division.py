@@ -66,9 +66,7 @@ def _is_exclusive(job: Mapping[str, Any]) -> bool:
 
 def in_allocation(options: Options) -> Options:
     """Options as they hold for jobs in an allocation, whose nodes are there in any case."""
-    return replace(
-        options, executor="allocation", tasks_at_once=options.tasks_at_once or (None if options.strict else "auto")
-    )
+    return replace(options, executor="allocation", tasks_at_once=options.tasks_at_once or (None if options.strict else "auto"))
 
 
 def guess(options: Options) -> int:

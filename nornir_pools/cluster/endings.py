@@ -60,8 +60,8 @@ class Endings:
         ]
         if job.interrupted_at is not None and ending.state == "COMPLETED":
             ending = slurm.Ending("FAILED", "0:15")  # its worker was told to end, though not by the scheduler
-        if job.died and not slurm.is_over(ending.state):
-            ending = slurm.Ending("FAILED", job.died)  # its job goes on
+        if job.died and (not slurm.is_over(ending.state) or ending.state == "FAILED"):
+            ending = slurm.Ending("FAILED", job.died)  # its job may go on
         self._spool.note(t="ended", job=job.id, state=ending.state, claims=[claim for _, claim in claims])
         for worker, claim in claims:
             entry = self._ledger.find(task_number(claim))

@@ -45,7 +45,9 @@ def get(tmp_path: Path, **options: object) -> ClusterPool:
 
 def node_and_wait(mark: str, go: str) -> tuple[str, list[str]]:
     functions.touch_and_wait(mark, go)
-    return os.environ["SLURMD_NODENAME"], [name for name in os.environ if name.startswith(("SLURM_STEP", "SLURM_PROCID", "PMI"))]
+    return os.environ["SLURMD_NODENAME"], [
+        name for name in os.environ if name.startswith(("SLURM_STEP", "SLURM_PROCID", "PMI"))
+    ]
 
 
 def test_tasks_run_on_all_nodes_and_nothing_is_submitted(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import psutil
 import pytest
 
 import nornir_pools as pools
+from nornir_pools.cluster import supply
 from nornir_pools.cluster.pool import ClusterPool
 from nornir_pools.cluster.views import RunView
 
@@ -56,7 +58,7 @@ class Tasks:
 
 
 def wait_in_company(mark: str, go: str) -> str:
-    print(f"begins {Path(mark).name}")
+    sys.stdout.write(f"begins {Path(mark).name}\n")
     functions.write_pid_and_wait(mark, go)
     return "done"
 
@@ -147,7 +149,8 @@ def test_a_job_that_ends_ends_all_and_each_is_tried_again(local: Make, tmp_path:
     assert {entry["cause"] for entry in journal(pool) if entry["t"] == "again"} == {"worker_died"}
 
 
-def test_a_job_that_is_killed_leaves_no_task_running(local: Make, tmp_path: Path) -> None:
+def test_a_job_that_is_killed_leaves_no_task_running(local: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supply, "UNSEEN", 0.5)
     pool = local(retries=0)
     tasks = Tasks(pool, tmp_path, 3)
     children = [tasks.child(number) for number in range(3)]
