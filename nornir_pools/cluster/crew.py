@@ -112,6 +112,7 @@ class Crew:
         log = f"jobs/{post_of(mate.name)}.log" if self._step or number else ""
         if log:
             mate.facts["log"] = os.path.join(os.path.abspath(self._spool.path), log)
+        self._company.rest(place)
         sys.stdout.flush()
         sys.stderr.flush()
         crew = os.getpid()
@@ -180,16 +181,13 @@ class Crew:
         due = [item for item in self._dead if item[0] <= time.monotonic()]
         for item in due:
             _, mate, ending = item
-            try:
-                self._spool.say(mate.name, _LAST_WORD, "left", {**mate.known, "reason": f"died {ending}"})
-            except OSError:  # it can be said later
-                continue
             self._dead.remove(item)
-            self._losses += mate.name not in self._called_off
-            if self._losses <= self.count:
-                self._start(mate.place)
-            else:
-                self._company.leave(mate.place)
+            self._company.leave(mate.place)
+            with contextlib.suppress(OSError):  # the run is closed, or its folder out of reach for long
+                self._spool.say(mate.name, _LAST_WORD, "left", {**mate.known, "reason": f"died {ending}"})
+                self._losses += mate.name not in self._called_off
+                if self._losses <= self.count and "todo" in self._spool.names("."):
+                    self._start(mate.place)
 
     def _heed(self) -> None:
         """End the workers that the pool wants to be ended."""
