@@ -7,7 +7,6 @@ SLURM shows its step. It comes to an end with its allocation, and for the same r
 from __future__ import annotations
 
 import contextlib
-import itertools
 import re
 import shlex
 import time
@@ -150,4 +149,4 @@ def cpus_of_nodes(nodes: Sequence[str], counts: str) -> dict[str, int]:
     cpus: list[int] = []
     for count, _, times in re.findall(r"(\d+)(\(x(\d+)\))?", counts):
         cpus += [int(count)] * int(times or 1)
-    return dict(itertools.zip_longest(nodes, cpus[: len(nodes)], fillvalue=1))
+    return {node: count for node, count in zip(nodes, [*cpus, *[1] * len(nodes)], strict=False)}

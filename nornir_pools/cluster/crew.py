@@ -140,7 +140,7 @@ class Crew:
             signals.install()
             _end_with(crew)
             worker = os.getpid()
-            os.register_at_fork(after_in_child=lambda: os.getppid() == worker and _end_with(worker))  # its child
+            os.register_at_fork(after_in_child=lambda: _end_with(worker) if os.getppid() == worker else None)  # its child
             if log:
                 self._open_log(log)
             enter(*self._shared, mate.place, self.count)

@@ -154,7 +154,7 @@ def enter(node: Node, needs: Needs, index: int, count: int) -> None:
     for name in [name for name in os.environ if _shows_devices(name)]:
         os.environ[name] = ",".join(share(_devices(os.environ[name]), index, count))
     if needs.gpus and node.gpus and not any(map(_shows_devices, os.environ)):
-        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(share(node.gpus, index, count))
+        os.environ.update(CUDA_VISIBLE_DEVICES=",".join(share(node.gpus, index, count)))
     if in_job:
         cpus = str(needs.cpus or max(1, node.cpus // count))
         os.environ.update({name: cpus for name in _CPUS_OF_A_TASK if name in os.environ or name == _CPUS_OF_A_TASK[0]})

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,7 +40,7 @@ def allocation(slurm: Slurm, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     until(lambda: not slurm.jobs(), "the allocation stays", 40)
 
 
-def get(tmp_path: Path, **options: object) -> ClusterPool:
+def get(tmp_path: Path, **options: Any) -> ClusterPool:
     return pools.GetClusterPool("inside", folder=str(tmp_path / "runs"), **{"executor": "allocation", **options})
 
 
