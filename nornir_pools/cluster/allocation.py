@@ -149,4 +149,4 @@ def cpus_of_nodes(nodes: Sequence[str], counts: str) -> dict[str, int]:
     cpus: list[int] = []
     for count, _, times in re.findall(r"(\d+)(\(x(\d+)\))?", counts):
         cpus += [int(count)] * int(times or 1)
-    return {node: count for node, count in zip(nodes, [*cpus, *[1] * len(nodes)], strict=False)}
+    return dict(zip(nodes, [*cpus, *[1] * len(nodes)], strict=False))
