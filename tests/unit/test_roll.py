@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -52,7 +53,8 @@ def start(run: Run) -> str:
     return job
 
 
-def test_one_that_dies_is_answered_for_by_itself_and_followed_by_another(run: Run) -> None:
+def test_one_that_dies_is_answered_for_by_itself_and_followed_by_another(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lags, "GRACE", 60.0)  # it is certain that nothing more will come from it
     job = start(run)
     say(run, job, 1, "left", 99, reason="died 0:9")
     until(lambda: bool(run.journal("again")), "its task is not tried again")
@@ -91,3 +93,14 @@ def test_a_task_that_is_cancelled_costs_its_worker_and_no_other(run: Run) -> Non
         run.deliver(f"{job}+{number}" if number else job, number + 1, number)
     until(lambda: len(run.done) == 3, "the others are not done")
     assert not run.journal("again")
+
+
+def test_what_the_scheduler_says_of_its_job_does_not_bring_a_dead_one_back(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run.watcher.supply, "_bury", lambda now: None)
+    job = start(run)
+    say(run, job, 1, "left", 99, reason="died 0:9")
+    dead = run.watcher.supply.jobs[f"{job}+1"]
+    until(lambda: dead.gone_since is not None, "its word is not heard")
+    run.watcher.supply._note_states({job: "RUNNING"}, time.monotonic())
+    assert dead.gone_since is not None
+    assert not dead.live
