@@ -22,11 +22,14 @@ GROUPS: dict[str, tuple[str, str]] = {
     "watcher": (
         "cluster",
         "watcher supply submissions audit endings obituary retries refusals ledger budget failures jobs nodes cancelling "
-        "values talker inbox dismissals",
+        "values talker inbox dismissals roll",
     ),
-    "launcher": ("cluster", "launcher local_launcher launching"),
+    "launcher": ("cluster", "launcher local_launcher allocation launching"),
     "looking": ("cluster", "views reading clearing"),
-    "worker": ("cluster", "worker child element arrays doubt offers environment measures signals limiting tmpdir"),
+    "worker": (
+        "cluster",
+        "worker child element arrays doubt offers environment measures signals limiting tmpdir beginning crew mates division",
+    ),
     "slurm": ("cluster", "slurm answers queue nodelists sites states clusters"),
     "spool": ("cluster", "spool folder names journal packs lease shared history places lag frozen freezing context"),
     "pools of this machine": (

@@ -51,7 +51,7 @@ _SLURM = {
     "wckey",
 }
 JOB_OPTIONS = frozenset(_GENERIC | {f"slurm_{name}" for name in _SLURM} | {"slurm_clusters"})
-_OWN_JOB_OPTIONS = frozenset({"retries", "task_timeout", "tasks_per_job", "version"})
+_OWN_JOB_OPTIONS = frozenset({"retries", "task_timeout", "tasks_at_once", "tasks_per_job", "version"})
 POOL_OPTIONS = frozenset(
     {"budget_core_hours", "executor", "folder", "frozen_code", "idle_seconds", "keep", "max_failures", "max_jobs"}
     | {"max_child_mem_gb", "max_tasks_per_child", "on_interrupt", "python", "resume", "slurm_bin", "stop_after"}
@@ -61,7 +61,7 @@ _ALL = JOB_OPTIONS | _OWN_JOB_OPTIONS | POOL_OPTIONS
 RETRY_CAUSES = ("cancelled", "lost", "node_failed", "oom", "preempted", "task_timeout", "timeout", "worker_died")
 RETRY_EXPRESSION = r"(mem_gb|timeout_min)\*(\d+(?:\.\d+)?)<=(\d+(?:\.\d+)?)"
 
-EXECUTORS = ("auto", "slurm", "local", "debug")
+EXECUTORS = ("auto", "slurm", "local", "allocation", "debug")
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,8 @@ class Options:
     """The options of one pool, or of one task of it."""
 
     executor: str = "auto"
-    """Where jobs run: "slurm", "local" (processes of this machine), "debug" (this process), "auto" (SLURM if it is there)."""
+    """Where jobs run: "slurm", "local" (processes of this machine), "debug" (this process), "auto" (SLURM if it is there), or
+    "allocation": on the nodes of the SLURM job that the script runs in, a worker job a node, started with srun."""
     folder: str = ""
     """Where runs live; must be seen by all nodes. Empty: $SCRATCH/nornir_pools, else .nornir_pools in the working folder."""
     max_jobs: int = 256
@@ -104,6 +105,10 @@ class Options:
     """The same, once it holds more memory than that (in GB of 1024³ bytes) when a task of its is over."""
     tasks_per_job: int | None = None
     """1: a job never takes over another task. None: a job that is done early does."""
+    tasks_at_once: int | str | None = None
+    """How many tasks a job runs side by side; "auto": as many as fit into what it gets. What is given as `cpus_per_task`,
+    `mem_gb` and `gpus_per_node` is what one task needs, and a job asks for so much for each. None: one (in an allocation
+    "auto")."""
     resume: bool = False
     """Whether the script, when it is run again, takes the results, and the running jobs, of the newest run of the pool's name
     that had this option, too, and runs only what is missing, has failed, or has changed: the function, a file that it is
@@ -127,6 +132,11 @@ class Options:
         """Whether jobs begin with the script's environment."""
         more = self.job.get("slurm_additional_parameters") or {}
         return str(more.get("export", "")).upper() not in ("NONE", "NIL")
+
+    @property
+    def several(self) -> bool:
+        """Whether a job runs several tasks at once."""
+        return self.tasks_at_once not in (None, 1)
 
     @property
     def gpus(self) -> bool:
@@ -157,10 +167,16 @@ class Options:
                 check_value(name, value)
                 known[name] = value
         own = {item.name for item in fields(cls)} - {"job"}
-        return cls(
+        options = cls(
             **{name: value for name, value in known.items() if name in own},
             job={name: value for name, value in known.items() if name not in own},
         )
+        if options.strict and options.several:
+            raise OptionError(
+                f"tasks_per_job=1 and tasks_at_once={options.tasks_at_once!r} do not go together: a job runs one task only, "
+                "or several side by side"
+            )
+        return options
 
     def of_jobs(self) -> Options:
         """What tasks must have in common to share jobs."""
@@ -175,7 +191,10 @@ class Options:
         for name in given:
             if name in POOL_OPTIONS:
                 raise OptionError(f"the option {name!r} belongs to the pool as a whole: give it where the pool is made")
-        changed = Options.of({**self.job, **{name: getattr(self, name) for name in _OWN_JOB_OPTIONS}, **given})
+        own = {name: getattr(self, name) for name in _OWN_JOB_OPTIONS}
+        if given.get("tasks_per_job") or given.get("tasks_at_once"):
+            own |= {"tasks_per_job": None, "tasks_at_once": None}  # one takes back the other
+        changed = Options.of({**self.job, **own, **given})
         return replace(self, job=changed.job, **{name: getattr(changed, name) for name in _OWN_JOB_OPTIONS})
 
 
@@ -216,6 +235,8 @@ def _problem(name: str, value: Any) -> str:
         return 'must be "cancel" or "detach"'
     if name == "tasks_per_job" and value not in (None, 1):
         return "must be 1 (each task a job of its own) or left out"
+    if name == "tasks_at_once" and not (value == "auto" or (isinstance(value, int) and number and value >= 1)):
+        return 'must be a whole number of at least 1, or "auto"'
     if name == "version" and not isinstance(value, (str, int, float)):
         return "must be a text or a number"
     if name == "retries":

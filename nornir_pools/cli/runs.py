@@ -137,7 +137,7 @@ def _begin(pool: ClusterPool, count: int, content: bytes) -> None:
     """Note what is run, in the run's folder: the file may be changed meanwhile."""
     assert pool.folder is not None
     _write(pool.folder / _LIST, content)
-    complain(f"run {pool.folder.name}: {count} commands, {'SLURM jobs' if pool.executor == 'slurm' else 'on this machine'}")
+    complain(f"run {pool.folder.name}: {count} commands, {'on this machine' if pool.executor == 'local' else 'SLURM jobs'}")
 
 
 def _write(path: Path, content: bytes) -> None:

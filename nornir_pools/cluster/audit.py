@@ -15,6 +15,7 @@ from .endings import Endings
 from .jobs import Job
 from .lag import Lag
 from .ledger import Ledger
+from .names import job_of, post_of
 from .obituary import nowhere
 from .spool import Spool, task_number
 
@@ -38,15 +39,19 @@ class Audit:
         """The scheduler has just told the states of all jobs that it knows. Returns jobs to be seen to when it is known how
         they have ended."""
         now = time.monotonic()
-        workers = [name for name in self._spool.names("claimed") if not self._may_live(name.rpartition("-r")[0], states)]
+        workers = [name for name in self._spool.names("claimed") if not self._may_live(post_of(name), states)]
         self._orphaned = {worker: self._orphaned.get(worker, now) for worker in workers}
         jobs = [self._clear(worker) for worker, since in self._orphaned.items() if now - since >= self._lag.grace]
         if not any(job.up and job.live and not job.idle for job in self._jobs.values()):
             self._look_for_missing(now)
         return [job for job in jobs if job is not None]
 
-    def _may_live(self, job: str, states: Mapping[str, str]) -> bool:
-        return job in self._jobs or (job in states and not slurm.is_over(states[job]))
+    def _may_live(self, post: str, states: Mapping[str, str]) -> bool:
+        job = job_of(post)
+        if post in self._jobs or job not in states:
+            return post in self._jobs
+        # (A job may be started once more under its id; one worker among several that has ended is not.)
+        return not slurm.is_over(states[job]) and (post == job or self._endings.of(post) is None)
 
     def _clear(self, worker: str) -> Job | None:
         """See to what a worker has left, and remove its folder; returns its job if it is not known how that has ended."""
@@ -63,7 +68,7 @@ class Audit:
                     self._spool.forget(f"inbox/{draft}")
             self._spool.remove_folder(f"claimed/{worker}")
             return None
-        name = worker.rpartition("-r")[0]
+        name = post_of(worker)
         ended = self._endings.of(name)
         if ended is None:
             return Job(name, orphans[0].group.number, up=True, log=self._spool.log_path(f"{name}.log"))

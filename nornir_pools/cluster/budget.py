@@ -80,7 +80,8 @@ class Budget:
     def room(self, group: Group, jobs: int, room: int) -> int:
         """How many of so many more jobs what is left can pay for, if each runs one task as long as those that are done took.
 
-        The group has so many `jobs` already. (One more is always paid for, while anything is left: it is all that is known.)
+        The group has so many `jobs` already, or where a job has several, workers. (One more is always paid for, while anything
+        is left: it is all that is known.)
         """
         if self._hours is None:
             return room
@@ -88,7 +89,7 @@ class Budget:
         if left <= 0:
             return 0
         cost = cpus_of(group.options) * group.seconds / group.finished if group.finished else 0.0
-        return min(room, math.ceil(left / cost) - jobs) if cost else room
+        return min(room, math.ceil((math.ceil(left / cost) - jobs) / group.at_once)) if cost else room
 
     def verdict(self, done: int, left: int) -> BudgetSpentError | None:
         """The error that says that the budget is spent, if it is. So many tasks are `done` and `left`."""
@@ -113,7 +114,9 @@ def _amount(hours: float) -> str:
 
 
 def cpus_of(options: Options) -> int:
-    """The CPUs that a job with these options asks for."""
+    """The CPUs that a job with these options asks for; of one that runs several tasks at once, those of one of these."""
+    if options.several:
+        return int(options.job.get("cpus_per_task") or 1)
     count = 1
     for name, slurm_name in (("cpus_per_task", ""), ("tasks_per_node", "ntasks_per_node"), ("nodes", "")):
         value = str(options.job.get(f"slurm_{slurm_name or name}") or options.job.get(name) or 1)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ..errors import RunNotFoundError, SpoolError
 from . import clusters, slurm
 from .lease import Lease
+from .names import job_of, post_of
 from .reading import view_run
 from .spool import Spool, task_number
 
@@ -54,8 +55,9 @@ class Cancelling:
     def carry_out(self) -> None:
         """Do what was asked for. Called by the watcher when it has read its inbox: by then it knows who has what.
 
-        A task that runs is ended with its job, whose worker reports nothing then; other waiting tasks get another job. (Its
-        claim stays, and means nothing any more: who takes a task out of the ledger completes it.)
+        A task that runs is ended with its job, whose worker reports nothing then; other waiting tasks get another job. Of a job
+        with several workers only that one is ended, and followed by another. (The claim stays, and means nothing any more: who
+        takes a task out of the ledger completes it.)
         """
         if not self._asked:
             return
@@ -65,12 +67,16 @@ class Cancelling:
         running = _running(self._spool) if begun else {}
         doomed, again = [], []
         for entry in begun:
-            job = self._supply.jobs.get(running.get(entry.number, ""))
+            worker = running.get(entry.number, "")
+            job = self._supply.jobs.get(post_of(worker))
             if job is None or not job.up:  # its outcome is on its way, or its worker's first word, or it is given back just now
                 again.append(entry.number)
             elif self._ledger.call_off(entry.number):
                 job.unneeded = job.called_off = True
-                doomed.append(job.id)
+                if job.at_once:
+                    self._spool.tell_workers(job.group, f"end.{worker}")
+                else:
+                    doomed.append(job.id)
         if doomed:
             self._supply.hand_over(lambda: self._supply.cancel(doomed, pending_only=False))
         self._asked[: len(asked)] = again
@@ -88,10 +94,8 @@ class Cancelling:
 
 
 def _running(spool: Spool) -> dict[int, str]:
-    """The job of each task that a worker has."""
-    return {
-        task_number(claim): worker.rpartition("-r")[0] for worker in spool.names("claimed") for claim in spool.claims(worker)
-    }
+    """The worker of each task that one has."""
+    return {task_number(claim): worker for worker in spool.names("claimed") for claim in spool.claims(worker)}
 
 
 def cancel_run(run: str | os.PathLike[str], tasks: Iterable[str | int] | None = None) -> tuple[RunView, bool]:
@@ -119,6 +123,7 @@ def _cancel_here(view: RunView, spool: Spool, numbers: Collection[int] | None) -
         spool.resume()
         running, waiting = _running(spool), spool.unanswered()
         jobs = set(view.live_jobs()) if numbers is None else set()
+        workers: set[str] = set()
         for call, folder in waiting.items():
             number = task_number(call)
             if (numbers is not None and number not in numbers) or folder == "inbox":
@@ -133,10 +138,24 @@ def _cancel_here(view: RunView, spool: Spool, numbers: Collection[int] | None) -
             if folder.startswith("held/"):
                 spool.drop_held(call)
             if number in running:
-                jobs.add(running[number])
-        _end_jobs(view, jobs)
+                workers.add(running[number])
+        _end_workers(view, spool, jobs, workers)
     finally:
         lease.release()
+
+
+def _end_workers(view: RunView, spool: Spool, jobs: Collection[str], workers: Collection[str]) -> None:
+    """End jobs, and workers: each with its job, but for those that stand beside others in theirs."""
+    jobs = {*jobs, *(post_of(worker) for worker in workers if worker not in view.mates)}
+    by_word = view.executor == "allocation"  # its jobs are none that the scheduler knows
+    for worker, group in view.mates.items():
+        whole = job_of(post_of(worker)) in jobs
+        if (whole and by_word) or (worker in workers and not whole):
+            spool.tell_workers(group, f"end.{worker}")
+            if whole:
+                spool.tell_workers(group, "stop")  # else another worker takes its place, and waits for tasks
+    if not by_word:
+        _end_jobs(view, jobs)
 
 
 def _end_jobs(view: RunView, jobs: Collection[str]) -> None:

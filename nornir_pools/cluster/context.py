@@ -28,7 +28,8 @@ _OF_THE_NODE = ("TMPDIR", "HOSTNAME", "_")
 _OF_THE_STEP = (
     *("SLURM_STEP", "SLURM_CPU_BIND", "SLURM_MEM_BIND", "SLURM_ACCEL_BIND", "SLURM_SRUN_", "SLURM_PTY_", "SLURM_PMI"),
     *("SLURM_LAUNCH_NODE", "SLURM_DISTRIBUTION", "SLURM_GTIDS", "SLURM_LOCALID", "SLURM_NODEID", "SLURM_PROCID"),
-    *("SLURM_TASK_PID", "SLURM_UMASK", "SRUN_", "PMI"),
+    *("SLURM_TASK_PID", "SLURM_UMASK", "SRUN_", "PMI", "SLURM_NTASKS", "SLURM_NPROCS", "SLURM_TASKS_PER_NODE"),
+    *("SLURM_OVERLAP", "SLURM_MPI_TYPE"),
 )
 # What a user or a site has set for every job: who pays, and where jobs go. (What else sbatch reads is the pool's to say.)
 _ASKED_OF_ALL = ("ACCOUNT", "CONSTRAINT", "PARTITION", "QOS", "RESERVATION", "WCKEY")

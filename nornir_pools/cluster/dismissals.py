@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 
-from .jobs import KEPT_IDLE, Group, Job
+from .jobs import KEPT_IDLE, Group, Job, resting
 from .ledger import Ledger
 from .spool import Spool
 
@@ -38,15 +38,19 @@ class Dismissals:
 
     def make_room(self, group: Group) -> None:
         """Have a job without work end, if there is one: another group's tasks wait for its place."""
-        for job in self._jobs.values():
-            if job.up and job.idle and job.live and job.group != group.number and self._has_spare(job.group):
-                self._send_away(job)
+        others = [job for job in self._jobs.values() if job.up and job.live and job.group != group.number]
+        for name in resting(others):
+            workers = [job for job in others if job.scheduled == name]
+            if self._can_spare(workers):
+                for job in workers:
+                    self._send_away(job)
                 return
 
-    def _has_spare(self, number: int) -> bool:
-        """Whether a group has more workers than tasks. (One that has said that it is idle may have taken a task since.)"""
-        workers = sum(job.up and job.live for job in self._jobs.values() if job.group == number)
-        return workers > self._ledger.groups[number].unfinished
+    def _can_spare(self, workers: list[Job]) -> bool:
+        """Whether their group has others for all its tasks. (One that has said that it is idle may have taken a task since.)"""
+        number = workers[0].group
+        all_of_them = sum(job.up and job.live for job in self._jobs.values() if job.group == number)
+        return all_of_them - len(workers) >= self._ledger.groups[number].unfinished
 
     def _send_away(self, job: Job) -> None:
         word = f"quit.{job.workers[-1]}"

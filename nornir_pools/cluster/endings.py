@@ -13,6 +13,7 @@ from ..outcome import Outcome
 from . import slurm
 from .jobs import FRUITLESS, Group, Job
 from .ledger import Entry, Ledger
+from .names import post_of
 from .nodelists import first_node
 from .nodes import Nodes
 from .obituary import initializer_error, job_error, mismatch, too_old, unseen
@@ -45,7 +46,7 @@ class Endings:
 
     def job_of_late(self, worker: str) -> Job | None:
         """The job that has ended of a worker whose word is here only now; None if the worker may be alive."""
-        job, _ = self._ended.get(worker.rpartition("-r")[0], (None, None))
+        job, _ = self._ended.get(post_of(worker), (None, None))
         return job if job is not None and (worker in job.workers or worker == f"{job.id}-r0") else None
 
     def see_to(self, job: Job, ending: slurm.Ending) -> None:
@@ -59,6 +60,8 @@ class Endings:
         ]
         if job.interrupted_at is not None and ending.state == "COMPLETED":
             ending = slurm.Ending("FAILED", "0:15")  # its worker was told to end, though not by the scheduler
+        if job.died and (not slurm.is_over(ending.state) or ending.state == "FAILED"):
+            ending = slurm.Ending("FAILED", job.died)  # its job may go on
         self._spool.note(t="ended", job=job.id, state=ending.state, claims=[claim for _, claim in claims])
         for worker, claim in claims:
             entry = self._ledger.find(task_number(claim))
@@ -70,7 +73,7 @@ class Endings:
             del self._ended[next(iter(self._ended))]
         # (Its worker's folder was never looked for before, so that it is seen if it is there.)
         heard = job.up or not self._spool.has(f"claimed/{job.id}-r0")
-        if heard and not claims and not job.finished and not job.called_off and again is None:
+        if heard and job.speaks and not claims and not job.finished and not job.called_off and again is None:
             self._note_fruitless(job, ending, stillborn=not job.up)
 
     def note_leave(self, job: Job, facts: dict[str, Any]) -> None:
@@ -84,7 +87,7 @@ class Endings:
                 self._note_fruitless(job, slurm.Ending("FAILED"), stillborn=True, why=error)
             else:
                 self._ledger.stop(error)
-        elif facts["reason"] == "bad_node" and not facts["handed_back"]:  # it had no process that could take a task
+        elif facts["reason"] == "bad_node" and not facts["handed_back"] and job.speaks:  # no process of it could take a task
             self._note_fruitless(job, slurm.Ending("FAILED"), stillborn=True)
         elif facts["reason"] == "avoided" and job.node in job.avoids:
             group.unavoidable = job.avoids  # there was no other node
@@ -143,17 +146,18 @@ class Endings:
         was started once more by the scheduler and has given it back.
         """
         if job.called_off:  # it was ended for another task that it had just finished, or it had handed this one back
-            entry.history.append(f"try {entry.attempt + 1}, job {job.id}: ended with another task, which was cancelled")
-            self._try_again(entry, worker, entry.group.options, "called_off", job.id)
+            entry.history.append(f"try {entry.attempt + 1}, job {job.scheduled}: ended with another task, which was cancelled")
+            self._try_again(entry, worker, entry.group.options, "called_off", job.scheduled)
             return
         error = job_error(self._pool, entry.task.name, job, ending)
         cause = cause_of(error)
         entry.history.append(
-            f"try {entry.attempt + 1}, job {job.id} on {job.host or job.node or 'an unknown node'}: {ending.state or cause}"
+            f"try {entry.attempt + 1}, job {job.scheduled} on {job.host or job.node or 'an unknown node'}: "
+            f"{ending.state or cause}"
         )
         if isinstance(error, JobTimeoutError) and job.finished:
             # It was taken over by a job that had less time left than it needs: not its fault, so it gets one of its own.
-            options, cause = replace(entry.group.options, tasks_per_job=1), "cut_short"
+            options, cause = replace(entry.group.options, tasks_per_job=1, tasks_at_once=None), "cut_short"
         else:
             again = next_options(entry.group.options, cause, entry.retried[cause])
             if again is None:
@@ -165,7 +169,7 @@ class Endings:
                     entry.history.pop()
                 return
             options = again
-        self._try_again(entry, worker, options, cause, job.id)
+        self._try_again(entry, worker, options, cause, job.scheduled)
 
     def see_to_death(self, entry: Entry, outcome: Outcome) -> bool:
         """A task's process was killed, for want of memory by the kernel, or at the task's limit by its worker; returns whether

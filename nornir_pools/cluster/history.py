@@ -10,7 +10,7 @@ from typing import Any
 
 from .. import errors
 from ..errors import PoolError
-from .names import log_name
+from .names import log_name, post_of
 from .spool import Spool, task_attempt, task_number
 
 __all__ = ["History", "PastJob", "PastTask", "Sending", "error_of", "latest", "read_history", "told", "values_of_failures"]
@@ -63,7 +63,7 @@ class PastTask:
 
 @dataclass
 class PastJob:
-    """A job that had not ended, as far as the journal goes."""
+    """A job that had not ended, as far as the journal goes; or one worker of a job that has several."""
 
     id: str
     group: int
@@ -80,6 +80,8 @@ class PastJob:
     log: str = ""
     pid: int = 0
     born: str = ""
+    at_once: int = 0
+    """How many workers its job has, if they are known one by one."""
 
 
 @dataclass
@@ -154,13 +156,13 @@ class History:
         return self.jobs.setdefault(job, PastJob(job, entry["group"], entry["time"]))
 
     def _note_word(self, entry: dict[str, Any]) -> None:
-        job = self._job(entry["job"], entry)
+        job = self._job(post_of(entry["worker"]), entry)
         job.word, job.host, job.node = entry["t"], entry["host"], entry["node"]
         self._note_time(job, entry)
         job.log, job.reason = entry["log"], entry.get("reason") or ""
         if entry["worker"] not in job.workers:
             job.workers.append(entry["worker"])
-        job.pid, job.born = entry["pid"], entry["born"]
+        job.pid, job.born, job.at_once = entry["pid"], entry["born"], entry.get("at_once") or 0
 
     _note_up = _note_idle = _note_left = _note_word
 

@@ -14,7 +14,7 @@ from .cancelling import Cancelling
 from .history import told
 from .lag import Lag
 from .ledger import Ledger
-from .names import word_order
+from .names import post_of, word_order
 from .spool import HANDED_BACK, IN_DOUBT, Spool, task_number
 from .supply import Supply
 from .values import Values
@@ -23,7 +23,7 @@ __all__ = ["Inbox"]
 
 logger = logging.getLogger("nornir_pools")
 
-_JOURNALLED = ("job", "group", "worker", "host", "node", "log", "pid", "born", "reason", "at")  # of a worker's words
+_JOURNALLED = ("job", "group", "worker", "host", "node", "log", "pid", "born", "reason", "at", "at_once")  # of a worker's words
 
 
 class Inbox:
@@ -107,7 +107,7 @@ class Inbox:
             )
             return
         self._supply.take_word(word, facts)
-        self._ledger.budget.note(word, facts["job"], self._ledger.groups[facts["group"]].options, at)
+        self._ledger.budget.note(word, post_of(facts["worker"]), self._ledger.groups[facts["group"]].options, at)
         self._spool.note(t=word, **{name: facts.get(name) for name in _JOURNALLED})
 
     def _accept(self, name: str) -> None:
@@ -146,10 +146,7 @@ class Inbox:
         self._accepted[number] = outcome, record
         if entry.attempt and facts["ok"]:
             self._spool.drop_failed(number, entry.attempt)
-        job = self._supply.jobs.get(facts["job"])
-        if job is not None:
-            job.idle = False
-            job.finished += 1
+        self._supply.note_done(facts["worker"])
         if (not facts["ok"] or facts.get("status")) and facts["log"]:
             self.failed_logs.add(facts["log"].rpartition("/")[2])
         group = entry.group

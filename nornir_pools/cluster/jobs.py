@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from ..options import Options
+from .division import guess
+from .names import job_of
 
-__all__ = ["KEPT_IDLE", "Group", "Job", "patience"]
+__all__ = ["KEPT_IDLE", "Group", "Job", "count_jobs", "patience", "resting"]
 
 FIRST_WAVE = 32  # jobs: most of those sent before anything is known about how long tasks take
 WORTH_A_JOB = 60.0  # seconds of waiting work for each job that justify more jobs
@@ -20,7 +23,8 @@ FRUITLESS = 3  # jobs in a row that end without a task being done: the next woul
 
 @dataclass
 class Job:
-    """One job: an array element, or a local worker."""
+    """One job: an array element, or a local worker. Of a job that runs several tasks at once, one of its workers: what the
+    scheduler says holds for all of them, and all else for each by itself."""
 
     id: str
     group: int
@@ -57,6 +61,20 @@ class Job:
     """Where it ran, by the scheduler's name."""
     avoids: frozenset[str] = frozenset()
     """Nodes that it was to be kept away from."""
+    at_once: int = 0
+    """How many workers its job has side by side, each of them known as a job here; 0: it is alone."""
+    died: str = ""
+    """How it has ended though its job goes on: exit status and signal, as SLURM has it. Empty: it has not."""
+
+    @cached_property
+    def scheduled(self) -> str:
+        """What the scheduler calls its job."""
+        return job_of(self.id)
+
+    @property
+    def speaks(self) -> bool:
+        """Whether its end tells of its job's: that of one worker among several does not."""
+        return self.id == self.scheduled and not self.died
 
     @property
     def live(self) -> bool:
@@ -64,9 +82,14 @@ class Job:
         return not self.left and not self.unneeded and self.interrupted_at is None and self.gone_since is None
 
     @property
+    def stays(self) -> bool:
+        """Whether its worker is there, or will be, as far as workers and jobs have said."""
+        return not self.left and not self.died
+
+    @property
     def serves(self) -> bool:
         """Whether its worker is up, and has not said that it ends."""
-        return self.up and not self.left and self.interrupted_at is None
+        return self.up and self.stays and self.interrupted_at is None
 
     @property
     def dying(self) -> bool:
@@ -82,6 +105,17 @@ class Job:
             return "PREEMPTED"
         # A job that has run stays known for a while: one that has not was taken out of the queue.
         return "CANCELLED" if not self.up and self.state in ("", "PENDING") else self.state
+
+
+def count_jobs(jobs: Iterable[Job]) -> int:
+    """How many jobs they are for the scheduler."""
+    return len({job.scheduled for job in jobs})
+
+
+def resting(live: Iterable[Job]) -> list[str]:
+    """The jobs, by the scheduler's ids, none of whose workers has anything to do."""
+    busy = {job.scheduled for job in live if not job.idle}
+    return list(dict.fromkeys(job.scheduled for job in live if job.idle and job.scheduled not in busy))
 
 
 def patience(jobs: Collection[Job], usual: float) -> float:
@@ -115,6 +149,8 @@ class Group:
     """Seconds that the longest of them took."""
     crowd: int = 1
     """How many workers there are, as these were told."""
+    seen: int = 0
+    """How many tasks its jobs run at once, as the last one has said; 0: none has said it."""
     start_delay: float = 1.0
     """Seconds from sending a job to its worker being up, as last seen."""
     first_up: float | None = None
@@ -135,8 +171,11 @@ class Group:
         The tasks of jobs that are `dying` get no other job before it is known why: whoever has cancelled them all does not
         want to see as many again.
         """
-        jobs = len(live) + self.launching
-        more = self.unfinished - jobs - dying
+        each = self.at_once
+        jobs = count_jobs(live) + self.launching
+        places = sum(1 if job.up else each for job in live) + each * self.launching
+        waiting = self.unfinished - places - dying
+        more = math.ceil(waiting / each)
         if self.launching or more <= 0 or (live and self.fruitless >= FRUITLESS):
             return 0
         if self.options.strict:
@@ -148,12 +187,17 @@ class Group:
         else:
             # A waiting task is served sooner by a job of its own if that starts before another job has time for it.
             seconds = self._task_seconds()
-            if seconds <= self.start_delay and more * seconds / jobs <= WORTH_A_JOB:
+            if seconds <= self.start_delay and waiting * seconds / places <= WORTH_A_JOB:
                 return 0
             more = min(more, jobs)  # at most twice as many
         if self.smaller:
             more = min(more, self.smaller)
         return max(0, min(more, room))
+
+    @property
+    def at_once(self) -> int:
+        """How many tasks a job runs at once, as far as that is known."""
+        return self.seen or guess(self.options)
 
     def _task_seconds(self) -> float:
         """How long a task takes, going by those that are done; before that, by how long the first ones run already."""
@@ -162,10 +206,14 @@ class Group:
         return 0.0 if self.first_up is None else time.monotonic() - self.first_up
 
     def surplus(self, live: list[Job], kept: int = KEPT_IDLE) -> tuple[list[Job], list[Job]]:
-        """Jobs that are not needed: (those that have not started, those that are idle); so many may be kept without work."""
+        """Jobs that are not needed: (those that have not started, those that are idle); so many may be kept without work.
+
+        A job with several workers is idle if all of them are: it is there, and paid for, as long as one works.
+        """
         pending = [job for job in live if not job.up]
         idle = [job for job in live if job.up and job.idle]
-        busy = len(live) - len(pending) - len(idle)
-        waiting = max(0, self.unfinished - busy)
-        unneeded = pending[max(0, waiting - len(idle)) :]
-        return unneeded, idle[max(kept, math.ceil(waiting)) :]
+        busy = [job for job in live if job.up and not job.idle]
+        waiting = max(0, self.unfinished - len(busy))
+        unneeded = pending[math.ceil(max(0, waiting - len(idle)) / self.at_once) :]
+        away = set(resting([*idle, *busy])[max(kept, math.ceil(waiting / self.at_once)) :])
+        return unneeded, [job for job in idle if job.scheduled in away]

@@ -23,14 +23,15 @@ import submitit.helpers
 from ..errors import SpoolError
 from ..options import Options
 from . import answers, clusters, nodelists, slurm
-from .context import beside, current_umask, for_submission
+from .context import beside, for_submission
+from .division import job_options
 from .folder import FLAGS
 from .history import History
-from .launching import worker_command
+from .launching import setup_lines, worker_command
 
 logger = logging.getLogger("nornir_pools")
 
-__all__ = ["Executor", "LocalJob", "SlurmLauncher", "partition_of", "setup_lines", "start_locally"]
+__all__ = ["Executor", "LocalJob", "SlurmLauncher", "partition_of", "start_locally"]
 
 LocalJob: TypeAlias = "submitit.Job[Any]"
 _OURS = ("open-mode", "requeue", "signal")  # options of sbatch that nobody has asked for, and that jobs can do without
@@ -43,11 +44,6 @@ def start_locally(command: Sequence[str], folder: str) -> LocalJob:
     job = executor.submit(submitit.helpers.CommandFunction(list(command), verbose=False))
     job.paths.submitted_pickle.chmod(0o600)
     return job
-
-
-def setup_lines(lines: Sequence[str] | None) -> list[str]:
-    """The shell lines before the worker's: the user's own see the umask of the script, not the one that keeps logs private."""
-    return [f"umask {current_umask():04o}", *(lines or ())]
 
 
 def _escaped(value: Any) -> Any:
@@ -179,7 +175,7 @@ class SlurmLauncher:
             self._max_array[wanted] = slurm.max_array_size(there)
         count = min(count, self._max_array[wanted] or 1000)
         executor = Executor(self._run / "jobs", python=options.python or None)
-        parameters = executor.parameters_of(options.job, name)
+        parameters = executor.parameters_of(job_options(options), name)
         if avoid and "," not in wanted:  # (or the nodes would have to be those of both)
             self._keep_away(avoid, parameters, there)
         executor.update_parameters(**parameters)

@@ -5,20 +5,24 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from ..lines import SHELL
 from ..options import Options
 from . import slurm
+from .context import current_umask
+from .division import Needs
 from .history import History
 
-__all__ = ["PACKAGE_ROOT", "TOO_OLD", "WORKER", "Launcher", "python_command", "shell", "worker_command"]
+__all__ = ["CREW", "PACKAGE_ROOT", "TOO_OLD", "WORKER", "Launcher", "python_command", "setup_lines", "shell", "worker_command"]
 
 PACKAGE_ROOT = str(Path(__file__).resolve().parents[2])
 WORKER = "from nornir_pools.cluster import worker; worker.main()"
 """What Python does in a job."""
+CREW = "from nornir_pools.cluster import crew; crew.main()"
+"""… in one that runs several tasks at once."""
 TOO_OLD = "cannot run nornir_pools, which needs 3.10 or newer"
 """What a job says in its log, behind the version, if its Python is one that could not even load the worker."""
 _CHECK = f"sys.version_info >= (3, 10) or sys.exit('Python %d.%d {TOO_OLD}' % sys.version_info[:2])"
@@ -75,12 +79,20 @@ def worker_command(run: Path, options: Options, group: int) -> str:
     """The shell command that starts a worker for a group of tasks."""
     # The folder of this package goes last on the path, where it serves only if the job's Python has it not installed, and
     # "" goes away: a file in the working folder must not stand in for a module of the standard library.
-    start = f"import sys; sys.path[:1] = []; sys.path.append({PACKAGE_ROOT!r}); {_CHECK}; {WORKER}"
+    crew = options.several or options.executor == "allocation"
+    start = f"import sys; sys.path[:1] = []; sys.path.append({PACKAGE_ROOT!r}); {_CHECK}; {CREW if crew else WORKER}"
     words = ["-u", "-c", start, str(run), "--group", str(group), "--idle", f"{options.idle:g}"]
     words += ["--task-timeout", f"{options.task_timeout or 0}"]
     if options.strict:
         words.append("--one")
+    if crew:
+        words += ["--at-once", str(options.tasks_at_once or 1), *Needs.of(options).words()]
     return f"{python_command(options)} {shlex.join(words)}"
+
+
+def setup_lines(lines: Sequence[str] | None) -> list[str]:
+    """The shell lines before the worker's: the user's own see the umask of the script, not the one that keeps logs private."""
+    return [f"umask {current_umask():04o}", *(lines or ())]
 
 
 def python_command(options: Options) -> str:

@@ -8,7 +8,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from ..deaths import is_alive
@@ -16,12 +16,12 @@ from ..options import Options
 from . import slurm
 from .folder import FLAGS
 from .history import History
-from .launcher import LocalJob, setup_lines, start_locally
-from .launching import shell, worker_command
+from .launcher import LocalJob, start_locally
+from .launching import setup_lines, shell, worker_command
 
-__all__ = ["LocalLauncher"]
+__all__ = ["START_SECONDS", "LocalLauncher"]
 
-_START_SECONDS = 30.0  # a local worker that has not come up by then never will
+START_SECONDS = 30.0  # a local worker that has not come up by then never will
 # What submitit's job runs, in the folder of logs. That job has a time limit and gets Ctrl-C: all it does is to start the
 # workers, in sessions of their own.
 _STARTER = """\
@@ -32,8 +32,8 @@ with open(environment, "rb") as file:
 os.chdir(folder)
 os.umask(0o077)
 for job in jobs:
-    with open(job + ".log", "ab") as log:
-        subprocess.Popen([shell, "-c", command + " --job " + job], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+    with open(job.split()[0] + ".log", "ab") as log:
+        subprocess.Popen([shell, "-c", command, *job.split()], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                          env=variables, start_new_session=True)
 """
 
@@ -59,15 +59,18 @@ class LocalLauncher:
         jobs = [f"L{self._count + index}" for index in range(1, count + 1)]
         self._count += count
         # (Any text may start Python, a command of the shell's own as well.)
-        worker = ("" if options.python else "exec ") + worker_command(self._run, options, group)
-        command = "\n".join([*setup_lines(options.job.get("slurm_setup")), worker])
+        worker = ("" if options.python else "exec ") + worker_command(self._run, options, group) + ' --job "$0"'
+        self._spawn("\n".join([*setup_lines(options.job.get("slurm_setup")), worker]), jobs)
+        return jobs
+
+    def _spawn(self, command: str, jobs: Sequence[str]) -> None:
+        """Have a shell run the command for each job, given as words of which the first is its id: they are $0, $1 and so on."""
         ours = f"/proc/{os.getpid()}/fd"
         # submitit would understand "%j" and the like in the folder's name. The environment is that of when the pool was made:
         # what was changed since travels with the tasks.
         folder, environment = f"{ours}/{self._folder}", f"{ours}/{self._environment}"
         starter = start_locally([sys.executable, "-c", _STARTER, environment, folder, shell(), command, *jobs], folder)
-        self._starters.update(dict.fromkeys(jobs, (starter, time.monotonic())))
-        return jobs
+        self._starters.update((job.split()[0], (starter, time.monotonic())) for job in jobs)
 
     def note_up(self, job: str, pid: int, born: str, bare: bool = False) -> None:
         self._processes[job] = pid, born  # from now on the job's state is that of this process
@@ -82,7 +85,7 @@ class LocalLauncher:
         result = {}
         for job, (starter, since) in list(self._starters.items()):
             starter.done()  # reaps submitit's process
-            if job not in self._processes and time.monotonic() - since < _START_SECONDS:
+            if job not in self._processes and time.monotonic() - since < START_SECONDS:
                 result[job] = "PENDING"
         up = list(self._processes.items())  # (at once: the watcher notes those that come up meanwhile)
         return result | {job: "RUNNING" for job, process in up if is_alive(*process)}

@@ -1,10 +1,11 @@
-"""Names of runs, and of tasks in a run's folder."""
+"""Names of runs, of tasks in a run's folder, and of the workers of jobs."""
 
 from __future__ import annotations
 
 import re
 
-__all__ = ["SHARD", "log_name", "run_prefix", "task_attempt", "task_name", "task_number", "word_order"]
+__all__ = ["SHARD", "allocation_of", "job_of", "log_name", "post_of", "run_prefix", "task_attempt", "task_name", "task_number"]
+__all__ += ["log_file", "word_order"]
 
 SHARD = 1000  # tasks: no folder may hold many more entries than that
 
@@ -22,6 +23,28 @@ def task_number(task: str) -> int:
 def task_attempt(task: str) -> int:
     """The try in a task's name: 0 for the first."""
     return int(task.split(".", 2)[1])
+
+
+def post_of(worker: str) -> str:
+    """A worker's place: the id of its job; of a job's further workers with + and a number. (The worker of a job that was
+    started once more has the same.)"""
+    return worker.rpartition("-r")[0]
+
+
+def job_of(post: str) -> str:
+    """The id of the job that a post is of, as the scheduler knows it."""
+    return post.partition("+")[0]
+
+
+def allocation_of(job: str) -> str:
+    """The id of the allocation that a job was started in with srun; "" if it is another kind of job."""
+    allocation, found, number = job.partition("-w")
+    return allocation if found and number.isdigit() else ""
+
+
+def log_file(post: str) -> str:
+    """The log of a post. (It may be opened by a scheduler that does not know how its cluster is called here.)"""
+    return re.sub("@[^+]*", "", post) + ".log"
 
 
 def log_name(log: str, run: str) -> str:

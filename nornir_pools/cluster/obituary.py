@@ -42,18 +42,19 @@ _WORDS: dict[type, tuple[str, str]] = {
     WorkerDiedError: ("failed: its worker died", "look at the end of its log; SIGKILL may mean: out of memory"),
 }
 _LOST = ("is gone, and neither it nor the scheduler says how it ended", "look at its log, and at the node it ran on")
+_ONE_WORKER = ("goes on, but that one of its workers has died", "look at the end of its log; SIGKILL may mean: out of memory")
 
 
 def job_error(pool: str, task: str, job: Job, ending: slurm.Ending) -> JobError | WorkerDiedError:
     """The error for `task` of `pool` (or, with an empty name, for all tasks that wait for such a job)."""
     kind = slurm.error_class(ending)
-    what, advice = _WORDS.get(kind, _LOST)
+    what, advice = _ONE_WORKER if job.died and kind is WorkerDiedError else _WORDS.get(kind, _LOST)
     whose = f"task {task!r} of pool {pool!r}: its job" if task else f"pool {pool!r}: the jobs do not start; the last one,"
     tail = _tail(job.log)
     log = f"\nits log, {job.log}, ends:\n{tail}" if tail else f"\nits log: {job.log or 'none was written'}"
     return kind(
-        f"{whose} {job.id} {what} ({ending}); {advice.format(job=job.id.replace('@', ' -M '))}{log}",
-        job_id=job.id,
+        f"{whose} {job.scheduled} {what} ({ending}); {advice.format(job=job.scheduled.replace('@', ' -M '))}{log}",
+        job_id=job.scheduled,
         state=ending.state,
         log=job.log,
         **({"memory": ending.memory, "memory_asked": ending.memory_asked} if kind is JobOutOfMemoryError else {}),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,7 @@ from .. import settings
 from . import clusters, slurm
 from .budget import cpus_of
 from .context import for_submission
+from .division import guess, job_options
 from .launcher import Executor, partition_of
 from .launching import worker_command
 
@@ -25,7 +26,7 @@ class Plan:
     """What a number of tasks would be run with."""
 
     executor: str
-    """"slurm", "local" or "debug"."""
+    """"slurm", "allocation", "local" or "debug"."""
     tasks: int
     jobs: int
     """The most jobs at once."""
@@ -47,12 +48,13 @@ class Plan:
 def plan_of(pool: ClusterPool, tasks: int) -> Plan:
     """The plan of a pool for that many tasks with its own options."""
     options, budget = pool.options, pool.options.budget_core_hours
-    jobs = max(1, min(tasks, pool.num_threads))
+    jobs = max(1, min(-(-tasks // guess(options)), pool.num_threads))
     if pool.executor != "slurm":
-        return Plan(pool.executor, tasks, jobs, 1, None, "none: processes of this machine", None, budget, "")
+        limit = "that of the allocation" if pool.executor == "allocation" else "none: processes of this machine"
+        return Plan(pool.executor, tasks, jobs, 1, None, limit, None, budget, "")
     run = Path(pool.runs_folder) / f"{pool.name}-RUN"
     executor = Executor(run / "jobs", python=options.python or None)
-    executor.update_parameters(**executor.parameters_of(options.job, run.name))
+    executor.update_parameters(**executor.parameters_of(job_options(options), run.name))
     executor.parameters["map_count"] = jobs
     script = executor._make_submission_file_text(worker_command(run, options, 0), run.name)
     given = executor.parameters.get("time")
@@ -60,8 +62,8 @@ def plan_of(pool: ClusterPool, tasks: int) -> Plan:
     there = clusters.on(there, clusters.asked_in(options.job, there))
     limit = f"{given} min" if given else slurm.default_time(partition_of(executor.parameters, there), there)
     minutes = float(given) if isinstance(given, (int, float)) else minutes_of(str(given or limit.split(" ")[0]))
-    cpus = cpus_of(options)
-    hours = None if minutes is None else tasks * cpus * minutes / 60
+    cpus = cpus_of(replace(options, job=job_options(options), tasks_at_once=None))
+    hours = None if minutes is None else tasks * cpus_of(options) * minutes / 60
     return Plan("slurm", tasks, jobs, cpus, minutes, limit, hours, budget, script)
 
 

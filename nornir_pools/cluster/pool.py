@@ -15,13 +15,12 @@ from .. import settings
 from ..adding import PoolView
 from ..base import PoolBase, PoolKind
 from ..errors import PoolClosedError
-from ..hosts import default_workers
 from ..local.serial import run_here
 from ..options import Options
 from ..outcome import Outcome
 from ..parents import Parents, check_after
 from ..task import Task
-from .choosing import choose_executor
+from .choosing import choose_executor, for_executor, most_jobs
 from .context import ContextReader
 from .places import runs_folder
 from .spool import Spool
@@ -34,8 +33,6 @@ if TYPE_CHECKING:
     from .run import Run  # submitit: 70 ms
 
 __all__ = ["ClusterPool"]
-
-_NO_END = 1 << 40
 
 
 class ClusterPool(PoolBase):
@@ -53,12 +50,11 @@ class ClusterPool(PoolBase):
         self._resumption: Resumption | None = None  # with the option `resume`, once there is a run
         self._kept: list[Task] = []  # of a run taken over: nobody else has its finished tasks yet
         given = {name: options.pop(name) for name in ("initializer", "initargs") if name in options}
-        self.options = Options.of(options, settings.environment_options(), settings.file_options())
-        self.executor = choose_executor(self.options, name)
+        chosen = Options.of(options, settings.environment_options(), settings.file_options())
+        self.executor = choose_executor(chosen, name)
+        self.options = for_executor(chosen, self.executor, name)
         if num_threads is None:
-            num_threads = default_workers() if self.executor == "local" else self.options.max_jobs
-            if not self.options.max_jobs:
-                num_threads = _NO_END  # who only prepares a run is not held back until there are workers
+            num_threads = most_jobs(self.options, self.executor)
         super().__init__(name, num_threads, **given, **options)
         self._sends_calls = self.executor != "debug"
         self._initial = None if self._initializer is None or not self._sends_calls else self._initializer.dump()
@@ -84,7 +80,7 @@ class ClusterPool(PoolBase):
         with contextlib.closing(Spool(path)) as spool:
             facts = read_facts(spool)
         pool = cls(facts["pool"], facts["num_threads"], executor=facts["executor"], folder=str(path.parent))
-        pool.options = Options(**facts["options"])
+        pool.options, pool.executor = Options(**facts["options"]), facts["executor"]
         pool._context = ContextReader(os.environ, exported=pool.options.exports)
         pool._given = {}
         pool._run, history = Run.reopen(pool, Spool(path), pool._finish)

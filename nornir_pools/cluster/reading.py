@@ -12,7 +12,7 @@ from typing import Any
 
 from .. import message
 from .history import History, PastJob, PastTask, read_history, told
-from .names import log_name, word_order
+from .names import job_of, log_file, log_name, post_of, word_order
 from .packs import PACKED
 from .places import find_run, look_at
 from .spool import HANDED_BACK, IN_DOUBT, Spool, task_number
@@ -53,19 +53,37 @@ def view_run(run: str | os.PathLike[str]) -> RunView:
         _task(path, history, past, answers.get(past.number), running.get(past.number), ends, waits_for.get(past.number, ()))
         for past in _in_order(history)
     ]
-    jobs = [] if history.closed else [_job(history, job) for job in history.jobs.values() if job.word != "left"]
+    live = [] if history.closed else [job for job in history.jobs.values() if job.word != "left"]
     unanswered = [] if history.closed else [name for name, sending in history.sendings.items() if not sending.answered]
-    processes = {job.id: (job.pid, job.born) for job in history.jobs.values() if job.pid and job.word != "left"}
-    array = facts.get("array", "")
-    return RunView(info, tuple(tasks), tuple(jobs), facts["executor"], facts["host"], array, tuple(unanswered), processes)
+    processes = {job_of(job.id): (job.pid, job.born) for job in history.jobs.values() if job.pid and job.word != "left"}
+    mates = {job.workers[-1]: job.group for job in live if job.at_once}
+    return RunView(
+        info,
+        tuple(tasks),
+        tuple(_jobs(history, live)),
+        facts["executor"],
+        facts["host"],
+        facts.get("array", ""),
+        tuple(unanswered),
+        mates,
+        processes,
+    )
 
 
 def _in_order(history: History) -> Iterable[PastTask]:
     return (history.tasks[number] for number in sorted(history.tasks) if not history.tasks[number].superseded)
 
 
-def _job(history: History, job: PastJob) -> JobView:
-    return JobView(job.id, job.word or "sent", job.since, job.host or job.node, job.log, history.groups[job.group]["job"])
+def _jobs(history: History, live: Iterable[PastJob]) -> Iterable[JobView]:
+    """The jobs that have not ended: one whose workers are known one by one is as the busiest of these."""
+    found: dict[str, PastJob] = {}
+    for job in live:
+        other = found.setdefault(job_of(job.id), job)
+        if other.word != "up":
+            found[job_of(job.id)] = job
+    for name, job in found.items():
+        options = history.groups[job.group]["job"]
+        yield JobView(name, job.word or "sent", job.since, job.host or job.node, job.log, options)
 
 
 def _task(
@@ -97,12 +115,12 @@ def _task(
             state="succeeded" if done["ok"] and not done.get("status") else "failed", **_of_outcome(path, done), **known
         )
     if claim is not None:
-        job = claim[0].rpartition("-r")[0]
-        there = history.jobs.get(job)
-        log = log_name(there.log, path.name) if there and there.log else f"{job.partition('@')[0]}.log"
+        post = post_of(claim[0])
+        there = history.jobs.get(post)
+        log = log_name(there.log, path.name) if there and there.log else log_file(post)
         return TaskView(
             state="running",
-            job=job,
+            job=job_of(post),
             node=there.host if there else "",
             started=claim[1],
             log=str(path / "jobs" / log),

@@ -10,7 +10,7 @@ import shutil
 import sys
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from ..calls import dump_call
 from ..errors import PoolError, PythonMismatchError, RunNotFoundError
 from ..outcome import Outcome
 from ..task import Task
+from .allocation import AllocationLauncher
 from .budget import Budget
 from .context import fingerprints
 from .failures import Failures
@@ -43,6 +44,11 @@ __all__ = ["Run", "read_facts"]
 logger = logging.getLogger("nornir_pools")
 
 _LARGE_CALL = 100_000_000  # bytes
+_LAUNCHERS: Mapping[str, Callable[[Path, Mapping[str, str]], Launcher]] = {
+    "slurm": SlurmLauncher,
+    "allocation": AllocationLauncher,
+    "local": LocalLauncher,
+}
 
 
 class Run:
@@ -55,15 +61,14 @@ class Run:
         self._context: tuple[bytes, int, str] = (b"", 0, "")
         self._told_size = False
         self._freezer = Freezer(self.store, spool.path.name) if pool.options.frozen_code else None
-        launcher: Launcher
-        if pool.executor == "slurm":
-            # Where the commands are is known since the pool was made: the script may have gone to another folder.
-            launcher = SlurmLauncher(spool.path, {**pool.environment, settings.SLURM_BIN: pool.options.slurm_bin})
-        else:
-            launcher = LocalLauncher(spool.path, pool.environment)
+        # Where SLURM's commands are is known since the pool was made: the script may have gone to another folder.
+        here = {settings.SLURM_BIN: pool.options.slurm_bin} if pool.executor != "local" else {}
+        launcher = _LAUNCHERS[pool.executor](spool.path, {**pool.environment, **here})
         failures = Failures(pool.name, pool.options.stop_after, pool.options.max_failures)
         keep_all = pool.options.keep == "all"
         most = pool.num_threads if pool.options.max_jobs else 0
+        if isinstance(launcher, AllocationLauncher):
+            most = min(most, launcher.nodes)
         budget = Budget(pool.name, spool.path.name, pool.options.budget_core_hours)
         self.watcher = Watcher(pool.name, spool, lease, launcher, most, finish, failures, keep_all=keep_all, budget=budget)
 
@@ -71,7 +76,7 @@ class Run:
     def create(cls, pool: ClusterPool, folder: Path, finish: Callable[[Task, Outcome | None], None]) -> Run:
         """Begin a run of the pool in a new folder."""
         path = folder / f"{run_prefix(pool.name)}-{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
-        if pool.executor == "slurm":
+        if pool.executor != "local":
             warn_if_local(path)
         spool = Spool.create(path)
         lease = Lease(spool)

@@ -8,7 +8,7 @@
     shared/DIGEST                   contexts, and values that many tasks use, each once
     held/SHARD/TASK                 a call that waits for the values of others
     todo/GROUP/SHARD/TASK           a waiting call; TASK is number.try, a shard holds 1,000 numbers, a group shares options
-    todo/GROUP/WORD                 words to workers: stop, quit.WORKER, longest.SECONDS, avoid.NODE, crowd.WORKERS
+    todo/GROUP/WORD                 words to workers: stop, quit.WORKER, end.WORKER, longest.SECONDS, avoid.NODE, crowd.WORKERS
     claimed/WORKER/TASK             a call that this worker has taken
     inbox/TASK.WORKER               an outcome
     inbox/TASK.WORKER~              a failure that may be the node's: the call stays claimed, until the pool decides
@@ -89,7 +89,7 @@ class Spool(Packs):
 
     def log_path(self, name: str) -> str:
         """The path of a job's log. (It is opened by a scheduler that does not know how its cluster is called here.)"""
-        return str(self.path / "jobs" / re.sub("@.*", ".log", name))
+        return str(self.path / "jobs" / re.sub("@[^+.]*", "", name))
 
     def log_path_of(self, facts: dict[str, Any]) -> str:
         """Where this process finds the log that a worker has named; "" if it named none."""
@@ -175,7 +175,7 @@ class Spool(Packs):
 
     def tell_workers(self, group: int, word: str) -> None:
         """Leave a word for workers: "stop", "quit.WORKER" (both for when they find nothing to do), "longest.SECONDS", "crowd.N"
-        (how many they are, roughly), or "avoid.NODE" (for workers that have done nothing yet)."""
+        (how many they are, roughly), "avoid.NODE" (for workers that have done nothing yet), or "end.WORKER" (for its crew)."""
         self.make_folder(f"todo/{group}")
         self.write(f"todo/{group}/{word}", [b""], who="pool")
 

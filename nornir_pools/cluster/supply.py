@@ -19,12 +19,14 @@ from . import clusters, slurm
 from .audit import Audit
 from .dismissals import Dismissals
 from .endings import Endings
-from .history import History, PastJob
-from .jobs import Job, patience
+from .history import History
+from .jobs import Job, count_jobs, patience
 from .lag import Lag
 from .launching import Launcher
 from .ledger import Ledger
+from .names import job_of, post_of
 from .refusals import Refusals
+from .roll import Roll
 from .spool import Spool
 from .submissions import Submissions
 from .talker import Answer, Talker
@@ -53,6 +55,7 @@ class Supply:
         self._asked_states = time.monotonic()
         self._silent = self._asking = False
         self.endings = Endings(pool, spool, ledger, self.jobs)
+        self._roll = Roll(spool, ledger, self.endings, launcher, self.jobs)
         self._audit = Audit(pool, spool, ledger, self.jobs, self.endings, lag)
         self._talker = Talker(pool, wake)
         self.hear, self.hand_over = self._talker.hear, self._talker.ask
@@ -67,21 +70,10 @@ class Supply:
             self._ledger.restore_group(Options(**history.groups[number]))
         done = Counter(past.outcome.get("job") for past in history.tasks.values() if past.outcome is not None)
         for past in history.jobs.values():
-            if past.word != "left" or past.reason == "interrupted":
-                self._restore_job(past, done[past.id])
+            if past.word != "left" or past.reason.startswith(("interrupted", "died")):
+                self._roll.restore(past, done[job_of(past.id)])
         self._submissions.restore(history, self._ledger.groups)
         self._asked_states = 0.0  # ask at once how they are
-
-    def _restore_job(self, past: PastJob, finished: int) -> None:
-        job = Job(past.id, past.group, workers=past.workers, finished=finished, log=past.log, host=past.host)
-        job.submitted -= time.time() - past.since
-        job.node = past.node
-        job.up, job.idle = bool(past.word), past.word == "idle"
-        job.interrupted_at = time.monotonic() if past.word == "left" else None
-        job.log = job.log or self._spool.log_path(f"{job.id}.log")
-        self.jobs[job.id] = job
-        if past.pid:
-            self._launcher.note_up(job.id, past.pid, past.born)
 
     @property
     def busy_workers(self) -> int:
@@ -90,30 +82,15 @@ class Supply:
 
     def take_word(self, word: str, facts: dict[str, Any]) -> None:
         """A worker says that it is up, idle, or has left."""
-        job = self.jobs.get(facts["job"]) or self.endings.job_of_late(facts["worker"])
-        if job is None:  # sbatch's answer is still on its way, or somebody else has sent the job
-            job = self.jobs[facts["job"]] = Job(facts["job"], facts["group"])
-        job.log, job.host, job.node = facts.get("log") or job.log, facts["host"], facts["node"]
-        if word == "up":
-            self._note_up(job, facts)
-        elif word == "idle":
-            job.idle = True
-        elif facts["reason"] == "interrupted":
-            job.interrupted_at = time.monotonic()
+        if self._roll.take_word(word, facts):
             self._asked_states = 0.0  # ask at once how the job ends
-        else:
-            job.left = True
-            self.endings.note_leave(job, facts)
 
-    def _note_up(self, job: Job, facts: dict[str, Any]) -> None:
-        group = self._ledger.groups[job.group]
-        job.up, job.idle, job.left, job.unneeded, job.interrupted_at = True, False, False, False, None
-        job.up_at = time.monotonic()
-        if facts["worker"] not in job.workers:
-            job.workers.append(facts["worker"])
-            group.start_delay = time.monotonic() - job.submitted
-            group.first_up = group.first_up or time.monotonic()
-        self._launcher.note_up(job.id, facts["pid"], facts["born"], facts.get("bare", False))
+    def note_done(self, worker: str) -> None:
+        """An outcome of this worker's has come."""
+        job = self.jobs.get(post_of(worker))
+        if job is not None:
+            job.idle = False
+            job.finished += 1
 
     def look_after(self) -> None:
         """Send jobs for tasks that have none, let go of jobs without tasks, give up the tasks of jobs that are gone."""
@@ -124,7 +101,8 @@ class Supply:
             self._dismissals.dismiss(group, live)
             self._dismissals.tell_crowd(group, sum(job.up for job in live))
             if now >= group.not_before and group.unfinished and now - group.first_task >= GATHER:
-                others = sum(job.live for job in self.jobs.values()) + sum(other.launching for other in self._ledger.groups)
+                others = count_jobs(job for job in self.jobs.values() if job.live)
+                others += sum(other.launching for other in self._ledger.groups)
                 room = self._ledger.budget.room(group, len(live), self._limit - others)
                 count = group.wanted(live, room, sum(job.dying for job in mine))
                 if count:
@@ -146,7 +124,7 @@ class Supply:
 
     def cancel(self, ids: list[str], *, pending_only: bool) -> None:
         try:
-            self._launcher.cancel(ids, pending_only=pending_only)
+            self._launcher.cancel(dict.fromkeys(map(job_of, ids)), pending_only=pending_only)
         except slurm.SlurmError as error:
             logger.info("pool %r: scancel failed: %s", self._pool, error)
 
@@ -166,7 +144,9 @@ class Supply:
         self._asking = False
         hopeless: dict[str, str] = {}
         for job in list(self.jobs.values()):
-            state, _, reason = states[job.id].partition(" ") if job.id in states else (None, "", "")
+            if job.died:
+                continue
+            state, _, reason = states[job.scheduled].partition(" ") if job.scheduled in states else (None, "", "")
             if state is not None:
                 job.state, job.reason = state, reason
                 self._refusals.note_reason(self._ledger.groups[job.group], reason)
@@ -197,7 +177,7 @@ class Supply:
         """See to the tasks of jobs that are gone. The inbox was listed after the grace was over."""
         ended = []
         for job in list(self.jobs.values()):
-            told = job.interrupted_at is not None or job.left or job.requeued  # that nothing more will come from it
+            told = job.interrupted_at is not None or job.left or job.requeued or job.died  # that nothing more will come from it
             if job.gone_since is None or job.asked or (not told and now - job.gone_since < self._lag.grace):
                 continue
             if job.left or (job.unneeded and not job.called_off):
@@ -210,9 +190,10 @@ class Supply:
             self._talker.ask(lambda: self._ask_endings(ended))
 
     def _ask_endings(self, jobs: list[Job]) -> Answer:
-        endings = {job.id: slurm.Ending(job.last_state) for job in jobs}
+        states = {job.scheduled: job.last_state for job in sorted(jobs, key=lambda job: slurm.is_over(job.last_state))}
+        endings = {name: slurm.Ending(state) for name, state in states.items()}
         try:
-            endings = self._launcher.endings({job.id: job.last_state for job in jobs})
+            endings = self._launcher.endings(states)
             if requeued := [job.id for job in jobs if job.requeued]:
                 self.cancel(requeued, pending_only=False)
         except Exception:
@@ -221,13 +202,13 @@ class Supply:
 
     def _see_to(self, jobs: list[Job], endings: dict[str, slurm.Ending]) -> None:
         for job in jobs:
-            self.endings.see_to(job, endings[job.id])
+            self.endings.see_to(job, endings[job.scheduled])
             self._dismissals.forget(job)
             self.jobs.pop(job.id, None)
 
     def cancel_all(self) -> list[str]:
         """Cancel every job that has not left, and return their ids. Raises slurm.SlurmError."""
-        ids = [job.id for job in list(self.jobs.values()) if not job.left]
+        ids = list(dict.fromkeys(job.scheduled for job in list(self.jobs.values()) if job.stays))
         self._launcher.cancel(ids)
         return ids
 
@@ -262,7 +243,7 @@ class Supply:
         self._talker.close()
         self._take_in(collect)
         try:
-            told = {job.id for job in self.jobs.values() if job.up}
+            told = {job.scheduled for job in self.jobs.values() if job.up}
             cancelled = self.cancel_all()
             self._launcher.cancel_doubtful()  # last: it may fail because there are none
             if interrupted and cancelled:
@@ -272,13 +253,14 @@ class Supply:
                 states = self._launcher.states()
                 with contextlib.suppress(OSError):
                     collect()  # a job that comes up only now finds that it is to stop, and says so
-                over = {job for job in cancelled if self.jobs[job].left or slurm.is_over(states.get(job, "COMPLETED"))}
-                cancelled = [job for job in cancelled if job not in over]
-                late = {job for job in cancelled if self.jobs[job].up} - told  # it may be in the middle of a task
+                staying = {job.scheduled for job in self.jobs.values() if job.stays}
+                cancelled = [job for job in cancelled if job in staying and not slurm.is_over(states.get(job, "COMPLETED"))]
+                up = {job.scheduled for job in self.jobs.values() if job.up}
+                late = up.intersection(cancelled) - told  # it may be in the middle of a task
                 told |= late
                 self._launcher.cancel(late)
                 time.sleep(0.05 if cancelled else 0)
         except slurm.SlurmError as error:
-            order = clusters.by_hand(job.id for job in self.jobs.values() if not job.left)
+            order = clusters.by_hand(dict.fromkeys(job.scheduled for job in self.jobs.values() if job.stays))
             logger.error("pool %r: its jobs could not be cancelled (%s); run: %s", self._pool, error, order)
         self._launcher.close()

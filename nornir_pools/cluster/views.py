@@ -12,6 +12,7 @@ from typing import Any
 from ..deaths import is_alive
 from ..errors import RunNotFoundError, SpoolError
 from . import clusters, slurm
+from .names import allocation_of
 from .places import RunInfo
 from .queue import Queued, ask_queue
 
@@ -101,13 +102,15 @@ class RunView:
     tasks: tuple[TaskView, ...]
     jobs: tuple[JobView, ...]
     executor: str
-    """"slurm" or "local"."""
+    """"slurm", "allocation" or "local"."""
     host: str
     """The machine where its script was started."""
     array: str = ""
     """The id of the array that runs its tasks, if that was sent by hand (slurm/array.sbatch): then no process holds it."""
     unanswered: tuple[str, ...] = ()
     """Submissions of which it is not known whether jobs came of them, by their names."""
+    mates: Mapping[str, int] = field(default_factory=dict, repr=False)
+    """The workers that are known one by one, beside others in their jobs, each with its group."""
     _processes: Mapping[str, tuple[int, str]] = field(default_factory=dict, repr=False)
 
     @property
@@ -155,7 +158,9 @@ class RunView:
             raise SpoolError(
                 f"whether jobs of run {self.info.name} are alive is not known: SLURM does not answer ({error})"
             ) from error
-        return sorted(job for job in ids if job in states and not slurm.is_over(states[job]))
+        # (One of an allocation is none that the scheduler knows: it is alive as long as that is.)
+        known = {job: states.get(allocation_of(job) or job, "COMPLETED") for job in ids}
+        return sorted(job for job, state in known.items() if not slurm.is_over(state))
 
     def signal(self, job: str, number: int) -> None:
         """Send a signal to a local job's process, if it is alive."""

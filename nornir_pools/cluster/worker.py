@@ -15,14 +15,12 @@ and ends: on another node they may succeed.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import os
 import signal
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 from .. import message
@@ -31,11 +29,10 @@ from ..cpus import usable_cpus
 from ..deaths import death_error, oom_kills, process_born
 from ..errors import TaskTimeoutError, WorkerDiedError, WorkerOutOfMemoryError
 from ..limits import Limits
+from .beginning import arguments_of_jobs, prepare
 from .child import Child, Report
 from .clusters import cluster_of
-from .context import leave_step
 from .doubt import BadNodeError, Doubt
-from .folder import FULL, PASSING
 from .limiting import end_in_time, initializer_failed, limits_of
 from .offers import Offers
 from .signals import Terminated, signals
@@ -45,7 +42,6 @@ __all__ = ["Worker", "main"]
 
 _LONGEST_POLL = 0.25  # seconds between two looks at the folder of an idle worker
 _WORTH_ASKING = 10.0  # seconds: with shorter tasks a job need not look at its time limit
-_PATIENCE = 60.0  # seconds in which the folder may have a bad moment, or be full, before the worker gives up
 _IDLE_NOTICE = 1.0  # seconds after which an idle worker says so
 
 
@@ -75,6 +71,7 @@ class Worker:
         self._pool = self._initializer = ""  # their names
         self._fingerprints: dict[str, str] = {}
         self._threads = 1  # that a task may have
+        self._mates = 1  # how many workers share what this job has of a machine without a scheduler
         self._answered: set[str] = set()  # claims that were left standing, for the pool to decide upon
         self._longest = 0.0  # seconds that the longest task so far has taken, here or elsewhere
         self._end: float | None = None  # of the job, in seconds since the epoch, once it is known
@@ -88,7 +85,7 @@ class Worker:
         self._pool, self._initializer = run.get("pool", ""), run.get("initializer") or ""
         self._limits = limits_of(run, self.task_timeout)
         # Where there is no scheduler to divide it, the machine is shared by as many workers as there may be.
-        self._threads = max(1, usable_cpus() // (run["num_threads"] if run.get("executor") == "local" else 1))
+        self._threads = max(1, usable_cpus() // (run["num_threads"] * self._mates if run.get("executor") == "local" else 1))
         self.spool.make_folder(f"claimed/{self.name}")
         mine = "{}.{}".format(*sys.version_info)
         if run["format"] != FORMAT or run["python"] != mine:
@@ -263,35 +260,12 @@ class Worker:
         self.spool.say(self.name, self._words, word, {**self.facts, **self._me, **facts})
 
 
-def _job_id(given: str) -> str:
-    """The job's id as squeue shows it: ARRAY_INDEX for an array element."""
-    if given:
-        return given
-    array = os.environ.get("SLURM_ARRAY_JOB_ID")
-    return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}" if array else os.environ.get("SLURM_JOB_ID", f"p{os.getpid()}")
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Serve a run: ``python -m nornir_pools.cluster.worker FOLDER [--group N] …``."""
-    parser = argparse.ArgumentParser(prog="python -m nornir_pools.cluster.worker", description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path, help="the run's folder")
-    parser.add_argument("--group", type=int, default=0, help="which tasks: those of one set of options")
-    parser.add_argument("--idle", type=float, default=30.0, help="seconds to stay without work")
-    parser.add_argument("--one", action="store_true", help="run one task and end")
-    parser.add_argument("--job", default="", help="the job's id, where no scheduler gives it, or with its cluster")
-    parser.add_argument("--task-timeout", type=float, help="seconds that a task may take, if not as the run says; 0: no limit")
-    options = parser.parse_args(arguments)
-    signals.install()
-    os.umask(0o077)  # tasks have that of the script
-    job = _job_id(options.job)
-    for name in [name for name in os.environ if name.startswith("SUBMITIT_")]:
-        del os.environ[name]  # a task may use submitit for itself
-    leave_step(os.environ)
-    spool = Spool(options.folder)
-    spool.patience, spool.passing = _PATIENCE, PASSING | FULL
-    if "todo" in spool.names("."):  # else the run was closed before this job started
+    options = arguments_of_jobs("nornir_pools.cluster.worker", __doc__.splitlines()[0]).parse_args(arguments)
+    if prepared := prepare(options):
         node = "" if options.job and not cluster_of(options.job) else os.environ.get("SLURMD_NODENAME", "")
-        worker = Worker(spool, options.group, job, node=node, idle_seconds=options.idle, one_task=options.one)
+        worker = Worker(*prepared, node=node, idle_seconds=options.idle, one_task=options.one)
         worker.task_timeout = options.task_timeout
         worker.serve()
 

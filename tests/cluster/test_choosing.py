@@ -107,7 +107,7 @@ def test_other_options_under_a_known_name_are_an_error() -> None:
     ("options", "words"),
     [
         ({"timout_min": 5}, "timout_min.*did you mean 'timeout_min'"),
-        ({"executor": "slum"}, "must be one of auto, slurm, local, debug, not 'slum'"),
+        ({"executor": "slum"}, "must be one of auto, slurm, local, allocation, debug, not 'slum'"),
         ({"timeout_min": 0}, "0 would mean without limit"),
         ({"cpus_per_task": 1.5}, "whole number"),
         ({"slurm_partition": "a\n#SBATCH --exclusive"}, "one line"),

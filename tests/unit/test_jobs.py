@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from nornir_pools.cluster.jobs import FIRST_WAVE, FRUITLESS, KEPT_IDLE, Group, Job, patience
+from nornir_pools.cluster.jobs import FIRST_WAVE, FRUITLESS, KEPT_IDLE, Group, Job, count_jobs, patience, resting
 from nornir_pools.options import Options
 
 
@@ -138,3 +138,44 @@ def test_job_that_will_take_no_more_tasks_is_not_live() -> None:
     assert Job("1", 1, up=True, idle=True).live
     for change in ({"left": True}, {"unneeded": True}, {"interrupted_at": 0.0}, {"gone_since": 0.0}):
         assert not Job("1", 1, **change).live
+
+
+def of_several(at_once: int, *, pending: int = 0, busy: int = 0, idle: int = 0) -> list[Job]:
+    """The workers of jobs of that many: of jobs that have not started, of one whose first `idle` workers have no work."""
+    workers = [Job(f"1+{number}" if number else "1", 1, up=True, at_once=at_once) for number in range(busy + idle)]
+    for worker in workers[:idle]:
+        worker.idle = True
+    return [*(Job(f"p{number}", 1) for number in range(pending)), *workers]
+
+
+def test_a_job_that_runs_several_tasks_counts_for_so_many() -> None:
+    eight = Options(tasks_at_once=8)
+    assert Group(1, eight, unfinished=8).wanted([], 256) == 1
+    assert Group(1, eight, unfinished=9).wanted([], 256) == 2
+    assert Group(1, eight, unfinished=24).wanted(of_several(8, pending=1), 256) == 2
+    assert Group(1, eight, unfinished=24).wanted(of_several(8, busy=8), 256) == 2
+    assert Group(1, eight, unfinished=8).wanted(of_several(8, busy=7), 256) == 1  # one has left
+    assert Group(1, eight, unfinished=1000).wanted([], 256) == FIRST_WAVE
+    assert Group(1, eight, unfinished=1000).wanted([], 3) == 3
+    assert count_jobs(of_several(8, pending=2, busy=8)) == 3
+
+
+def test_how_many_tasks_fit_is_known_from_the_first_job() -> None:
+    auto = Group(1, Options(tasks_at_once="auto"), unfinished=16)
+    assert auto.wanted([], 256) == 16
+    auto.seen = 8
+    live = of_several(8, pending=4, busy=8)
+    assert auto.wanted(live, 256) == 0
+    assert auto.surplus(live) == (live[1:4], [])
+
+
+def test_a_job_stays_as_long_as_one_of_its_workers_has_work() -> None:
+    eight = Options(tasks_at_once=8)
+    live = of_several(8, busy=1, idle=7)
+    assert Group(1, eight, unfinished=1).surplus(live, 0) == ([], [])
+    assert resting(live) == []
+    live = of_several(8, idle=8)
+    assert resting(live) == ["1"]
+    assert Group(1, eight).surplus(live, 0) == ([], live)
+    assert Group(1, eight, unfinished=1).surplus(live, 0) == ([], [])
+    assert Group(1, eight).surplus(live, 1) == ([], [])

@@ -79,7 +79,7 @@ def _jobs(view: RunView) -> str:
     used = len({task.job for task in view.tasks if task.job})
     nodes = len({task.node for task in view.tasks if task.node})
     words = f"{used:,} that ran tasks, on {nodes:,} node{'s' if nodes != 1 else ''}" if used else "none has run a task"
-    kind = "SLURM" if view.executor == "slurm" else "processes of this machine, not SLURM"
+    kind = "processes of this machine, not SLURM" if view.executor == "local" else "SLURM"
     return f"{words} ({kind})" + (f"; {len(view.jobs):,} now" if view.jobs else "")
 
 
