@@ -19,8 +19,8 @@ ROOT = PACKAGE.parent
 
 # A module imports only what stands in a line above its own. A new module needs a place here.
 TIERS: tuple[tuple[str, ...], ...] = (
-    ("_version", "errors", "here", "kinds", "cpus", "findings", "tail", "condition", "streams"),
-    ("settings", "options", "message", "members", "hosts", "limits"),
+    ("_version", "errors", "here", "kinds", "cpus", "findings", "tail", "streams"),
+    ("settings", "options", "message", "members", "hosts", "limits", "condition"),
     ("outcome", "calls", "heeding"),
     ("task", "initializing"),
     ("command", "deaths", "mapping", "tasks", "progress", "starting", "profiling", "parents"),
