@@ -28,7 +28,8 @@ GROUPS: dict[str, tuple[str, str]] = {
     "looking": ("cluster", "views reading clearing"),
     "worker": (
         "cluster",
-        "worker child element arrays doubt offers environment measures signals limiting tmpdir beginning crew mates division",
+        "worker child element arrays doubt offers environment measures signals limiting tmpdir "
+        "beginning crew pace mates division",
     ),
     "slurm": ("cluster", "slurm answers queue nodelists sites states clusters"),
     "spool": ("cluster", "spool folder names journal packs lease shared history places lag frozen freezing context"),

@@ -49,7 +49,7 @@ TIERS: tuple[tuple[str, ...], ...] = (
     ("cluster.freezing", "cluster.keys"),
     ("cluster.reading",),
     ("cluster.child", "cluster.clearing", "cluster.cancelling", "cluster.arrays"),
-    ("cluster.doubt", "cluster.offers", "cluster.beginning"),
+    ("cluster.doubt", "cluster.offers", "cluster.beginning", "cluster.pace"),
     ("cluster.limiting",),
     ("cluster.worker",),
     ("cluster.element", "cluster.mates"),

@@ -35,6 +35,7 @@ from .clusters import cluster_of
 from .doubt import BadNodeError, Doubt
 from .limiting import end_in_time, initializer_failed, limits_of
 from .offers import Offers
+from .pace import Pace
 from .signals import Terminated, signals
 from .spool import FORMAT, Spool, task_number
 
@@ -77,6 +78,7 @@ class Worker:
         self._end: float | None = None  # of the job, in seconds since the epoch, once it is known
         self._doubt = Doubt(spool, self.name, node, one_task=one_task)
         self._offers = Offers(spool, group, self.name, self._doubt.heed)
+        self._pace = Pace(spool)
 
     def serve(self) -> None:
         """Run tasks until there is nothing more to do."""
@@ -183,6 +185,7 @@ class Worker:
         if report is not None:
             self._deliver(task, report)
             self._replace_child()
+            self._pace.keep(int(self._offers.number("crowd", 1)))
             return
         if child.timed_out:
             self._child, name, seconds = None, self._task_name(task), self._limits.task_timeout or 0.0

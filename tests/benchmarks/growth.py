@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 import math
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent import futures
@@ -194,21 +195,29 @@ def nap(number: int) -> int:
 
 def running(count: int) -> dict[str, float]:
     """So many short tasks from the first to the last, the run's files being counted all the time; some fail."""
-    all_of_it, looking, over, most = processor_time(), 0.0, -math.inf, 0
+    all_of_it, over, most = processor_time(), -math.inf, 0
+    ended = threading.Event()
     with pool_of("cluster", BUSY) as pool:
-        begun = time.perf_counter()
-        tasks = [pool.submit(nap, number) for number in range(count)]
-        failing = [pool.submit(fail, number) for number in range(FAILING)]
+        pool.submit(nap, 0).result()  # there is a run
         run: Path = pool.folder  # type: ignore[attr-defined]
-        unfinished = count + FAILING
-        while unfinished:
-            before = time.thread_time()
-            unfinished = sum(not task.done() for task in [*tasks, *failing])
-            files, entries_of_one = entries(run)
-            over, most = max(over, files - 3 * unfinished - 6 * BUSY), max(most, entries_of_one)
-            looking += time.thread_time() - before
-            futures.wait(tasks[-1:], timeout=1)
-        seconds = time.perf_counter() - begun
+
+        def count_files() -> float:
+            nonlocal over, most
+            while not ended.wait(0.5):
+                unfinished = pool.num_active_tasks
+                files, entries_of_one = entries(run)
+                over, most = max(over, files - 3 * unfinished - 6 * BUSY), max(most, entries_of_one)
+            return time.thread_time()
+
+        with futures.ThreadPoolExecutor(1) as looker:
+            looks = looker.submit(count_files)
+            begun = time.perf_counter()
+            tasks = [pool.submit(nap, number) for number in range(count)]
+            failing = [pool.submit(fail, number) for number in range(FAILING)]
+            futures.wait([*tasks, *failing])
+            seconds = time.perf_counter() - begun
+            ended.set()
+            looking = looks.result()
         check([task.result() for task in tasks] == list(range(count)), "the results")
         check(all(isinstance(task.exception(), ValueError) for task in failing), "some have to fail")
     return {
