@@ -34,6 +34,12 @@ def use_place_and_die() -> None:
     functions.die("SIGKILL")
 
 
+def name_worker_and_wait(mark: str, go: str) -> None:
+    Path(f"{mark}.new").write_text(str(os.getppid()))
+    os.rename(f"{mark}.new", mark)
+    functions.wait_for_file(go)
+
+
 @pytest.fixture
 def parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "tmp"
@@ -69,11 +75,10 @@ def test_that_of_a_killed_task_goes_too(parent: Path) -> None:
 
 def test_that_of_a_killed_worker_goes_with_its_process(parent: Path, tmp_path: Path) -> None:
     pool = get()
-    task = pool.add_task("t", functions.touch_and_wait, str(tmp_path / "mark"), str(tmp_path / "go"))
+    task = pool.add_task("t", name_worker_and_wait, str(tmp_path / "mark"), str(tmp_path / "go"))
     functions.wait_for_file(str(tmp_path / "mark"))
     assert len(os.listdir(parent)) == 1
-    (job,) = pool._run.watcher.supply._launcher._processes.values()
-    os.kill(job[0], signal.SIGKILL)
+    os.kill(int((tmp_path / "mark").read_text()), signal.SIGKILL)
     (tmp_path / "go").touch()
     task.wait(50)  # in another job
     pool.shutdown()
