@@ -120,7 +120,7 @@ class Options:
     """How often a task is tried again that its job took down: a number, or one for each of RETRY_CAUSES; for "oom" and
     "timeout" also what the next job gets, as in "mem_gb*2<=64". None: preempted 10, node_failed and lost 2, worker_died 1."""
     job: Mapping[str, Any] = field(default_factory=dict)
-    """Job options under submitit's names."""
+    """Job options under submitit's names, and `slurm_clusters`: where jobs are sent to, with commas between."""
 
     @property
     def strict(self) -> bool:

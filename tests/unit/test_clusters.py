@@ -144,3 +144,9 @@ def test_a_cluster_that_is_not_asked_looks_empty_in_the_pretend_slurm_as_well(
         assert pool.add_task("t", functions.add, 1).wait_return(40) == 2
     assert slurm.states(os.environ) == {}
     assert set(slurm.states({**os.environ, "SLURM_CLUSTERS": "big"})) == {"1_0@big"}
+
+
+def test_the_log_of_a_job_on_a_named_cluster_is_found_though_its_worker_never_spoke(pretend_slurm: PretendSlurm) -> None:
+    pool = pretend_slurm.pool(num_threads=1, slurm_clusters="big", python="nonesuch_python")
+    with pytest.raises(pools.PoolError, match=r"(?s)do not start.*@big .*nonesuch_python: command not found"):
+        pool.add_task("t", functions.add, 1).wait_return(40)
