@@ -194,7 +194,9 @@ def test_the_changelog_and_the_citation_are_of_this_version() -> None:
 
 def test_tox_has_every_python_and_the_lowest_versions_that_are_allowed() -> None:
     project, tox = PROJECT["project"], PROJECT["tool"]["tox"]
-    lines = [line.rpartition(" ")[2] for line in project["classifiers"] if line.startswith("Programming Language :: Python :: ")]
+    lines = [
+        line.rpartition(" ")[2] for line in project["classifiers"] if line.startswith("Programming Language :: Python :: ")
+    ]
     assert tox["env_list"] == lines
     assert project["requires-python"] == f">={lines[0]}"
     lowest = tox["env"]["lowest"]
