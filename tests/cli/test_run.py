@@ -151,14 +151,17 @@ def test_interrupted_it_ends_its_jobs_and_says_what_was_done(cli: Cli) -> None:
     assert cli.data("status", "list")["tasks"]["cancelled"] == 1
 
 
-def test_on_a_terminal_there_is_a_bar_and_colours_unless_unwanted() -> None:
+def test_on_a_terminal_there_is_a_bar_and_colours_unless_unwanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)  # (old versions of rich heed it even if it is empty)
     Path("list.txt").write_text(FAILING)
     script = "import sys\nfrom nornir_pools.cli import main\nsys.exit(main(['run', 'list.txt', '--local']))\n"
-    for unwanted in ("", "1"):
-        with Terminal(script, TERM="xterm", NO_COLOR=unwanted, COLUMNS="80") as terminal:
+    for unwanted in (False, True):
+        if unwanted:
+            monkeypatch.setenv("NO_COLOR", "1")
+        with Terminal(script, TERM="xterm", COLUMNS="80") as terminal:
             assert terminal.end(40) == 1
             assert "5/5" in terminal.text
-            assert ("\x1b[1;31mline 4\x1b[0m: exit status 3" in terminal.text) is not bool(unwanted)
+            assert ("\x1b[1;31mline 4\x1b[0m: exit status 3" in terminal.text) is not unwanted
             assert "exit status 3: cannot read tile 2" in terminal.text
 
 

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import re
-import shutil
-import stat
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -90,38 +86,3 @@ def test_wrong_use_is_told(here: Cli) -> None:
         assert words in here("template", "array", "--site", "site.toml", status=2)
     Path("site.toml").write_text(SITE)
     assert "it is one" in here("template", "site", "--site", "site.toml", status=2)
-
-
-@pytest.mark.timeout(180)
-def test_a_wheel_has_the_templates_and_what_a_report_needs(tmp_path: Path) -> None:
-    try:
-        version = importlib.metadata.version("setuptools")
-    except importlib.metadata.PackageNotFoundError:
-        version = "0"
-    if int(version.partition(".")[0]) < 77:
-        pytest.skip("a wheel is built by setuptools from 77 on, which is not installed")
-    source = tmp_path / "source"
-    source.mkdir()
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, source)
-    for name in ("nornir_pools", "slurm"):
-        shutil.copytree(ROOT / name, source / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
-    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-index", "--no-build-isolation"]
-    command += ["-w", "wheel", "./source"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=150, stdin=subprocess.DEVNULL)
-    assert done.returncode == 0, done.stderr
-    (wheel,) = (tmp_path / "wheel").glob("*.whl")
-    installed = tmp_path / "installed"
-    with zipfile.ZipFile(wheel) as file:
-        assert not [name for name in file.namelist() if "/lab" in name]
-        modes = {info.filename.rpartition("/")[2]: info.external_attr >> 16 for info in file.infolist()}
-        file.extractall(installed)
-    assert modes["retry.sh"] & stat.S_IXUSR
-    cli = Cli("local", {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)})
-    cli.environment["PYTHONPATH"] = str(installed)
-    for path in (*SCRIPTS, PLACE / "site.toml"):
-        assert cli("template", path.name).startswith(path.read_text())
-    Path("list.txt").write_text("true\n")
-    cli("run", "list.txt")
-    cli("report", "last", "-o", "run.html")
-    assert "prefers-color-scheme" in Path("run.html").read_text()
