@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from nornir_pools.cluster import pace
+from nornir_pools.cluster import pace, signals
 from nornir_pools.cluster.spool import Spool
 
 
 @pytest.fixture
 def spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Spool]:
-    monkeypatch.setattr(pace.signals, "sleep", time.sleep)  # as in a worker, but that SIGTERM need not end it
+    monkeypatch.setattr(signals.signals, "sleep", time.sleep)  # as in a worker, but that SIGTERM need not end it
     with contextlib.closing(Spool.create(tmp_path / "run")) as made:
         yield made
 

@@ -22,7 +22,10 @@ def tries(cause: str, **options: Any) -> int:
 def test_what_is_not_the_tasks_fault_is_tried_again() -> None:
     counts = {cause: tries(cause) for cause in RETRY_CAUSES}
     assert counts == {
-        **{"preempted": 10, "lost": 2, "node_failed": 2, "worker_died": 1},
+        "preempted": 10,
+        "lost": 2,
+        "node_failed": 2,
+        "worker_died": 1,
         **dict.fromkeys(("cancelled", "oom", "task_timeout", "timeout"), 0),
     }
 
