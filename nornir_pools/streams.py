@@ -60,12 +60,12 @@ def read_all(file: int, encoding: str, errors: str) -> str:
 def _file_without_name() -> int:
     """The descriptor of a file, in memory where the system has such files: the text ends up there in any case."""
     if hasattr(os, "memfd_create"):
-        file = os.memfd_create("output")
+        memory = os.memfd_create("output")
         # Processes that write at the same time would overwrite each other's lines: such a file has no lock for its position.
-        fcntl.fcntl(file, fcntl.F_SETFL, os.O_APPEND)
-        return file
-    with tempfile.TemporaryFile() as opened:  # pragma: no cover - not Linux
-        return os.dup(opened.fileno())
+        fcntl.fcntl(memory, fcntl.F_SETFL, os.O_APPEND)
+        return memory
+    with tempfile.TemporaryFile() as file:  # pragma: no cover - not Linux
+        return os.dup(file.fileno())
 
 
 def _fill(file: int, data: bytes) -> None:
