@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import sys
@@ -11,13 +12,15 @@ import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from ..deaths import is_alive
+from ..deaths import is_alive, process_born
 from ..options import Options
 from . import slurm
 from .folder import FLAGS
 from .history import History
 from .launcher import LocalJob, start_locally
 from .launching import setup_lines, shell, worker_command
+
+logger = logging.getLogger("nornir_pools")
 
 __all__ = ["START_SECONDS", "LocalLauncher"]
 
@@ -33,8 +36,9 @@ os.chdir(folder)
 os.umask(0o077)
 for job in jobs:
     with open(job.split()[0] + ".log", "ab") as log:
-        subprocess.Popen([shell, "-c", command, *job.split()], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                         env=variables, start_new_session=True)
+        process = subprocess.Popen([shell, "-c", command, *job.split()], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                   env=variables, start_new_session=True)
+    print(job.split()[0], process.pid)
 """
 
 
@@ -53,7 +57,8 @@ class LocalLauncher:
         self._folder = os.open(run / "jobs", os.O_RDONLY | os.O_DIRECTORY | FLAGS)
         self._count = 0
         self._starters: dict[str, tuple[LocalJob, float]] = {}  # job -> submitit's job that starts it, since when
-        self._processes: dict[str, tuple[int, str]] = {}  # of those whose workers have said they are up: id, when started
+        self._started: dict[str, dict[str, tuple[int, str]]] = {}  # what a starter has started, by job: id, when
+        self._processes: dict[str, tuple[int, str]] = {}  # those whose workers have said they are up
 
     def start(self, options: Options, group: int, count: int, name: str, avoid: Collection[str] = ()) -> list[str]:
         jobs = [f"L{self._count + index}" for index in range(1, count + 1)]
@@ -84,11 +89,23 @@ class LocalLauncher:
     def states(self) -> dict[str, str]:
         result = {}
         for job, (starter, since) in list(self._starters.items()):
-            starter.done()  # reaps submitit's process
+            done = starter.done()  # reaps submitit's process
             if job not in self._processes and time.monotonic() - since < START_SECONDS:
-                result[job] = "PENDING"
+                result[job] = "FAILED" if done and not self._is_coming(job, starter) else "PENDING"
         up = list(self._processes.items())  # (at once: the watcher notes those that come up meanwhile)
         return result | {job: "RUNNING" for job, process in up if is_alive(*process)}
+
+    def _is_coming(self, job: str, starter: LocalJob) -> bool:
+        """Whether the process of a job that has not come up is alive."""
+        if starter.job_id not in self._started:
+            found: dict[str, tuple[int, str]] = {}
+            try:
+                for name, pid in (line.split() for line in starter.result().splitlines()):
+                    found[name] = int(pid), process_born(int(pid))
+            except Exception as error:  # submitit's own, with what it has found in its log
+                logger.error("run %s: jobs on this machine could not be started: %s", self._run.name, error)
+            self._started[starter.job_id] = found
+        return job in self._started[starter.job_id] and is_alive(*self._started[starter.job_id][job])
 
     def cancel(self, jobs: Iterable[str], *, pending_only: bool = False) -> None:
         for job in () if pending_only else jobs:

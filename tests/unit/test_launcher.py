@@ -235,3 +235,21 @@ def test_accounting_that_lacks_a_column_is_told_of_once_and_ends_are_told_withou
             assert site.endings({"7_0": "TIMEOUT"}) == {"7_0": slurm.Ending("TIMEOUT")}
     (told,) = [record.getMessage() for record in caplog.records]
     assert "Invalid field requested" in told
+
+
+@pytest.mark.parametrize("whose", ["python", "starter"])
+def test_local_jobs_that_end_before_they_come_up_are_an_error_within_seconds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, whose: str
+) -> None:
+    if whose == "starter":
+        monkeypatch.setattr(local_launcher, "_STARTER", "raise SystemExit('no room')")
+    python = "/bin/false" if whose == "python" else ""
+    pool = pools.GetClusterPool("stillborn", 1, executor="local", folder=str(tmp_path / "runs"), python=python)
+    error = pool.add_task("t", len, "").exception(local_launcher.START_SECONDS - 5)
+    assert isinstance(error, pools.PoolError)
+    assert "the jobs do not start" in str(error)
+    told = [
+        record.getMessage().partition(": ")[2] for record in caplog.records if "could not be started" in record.getMessage()
+    ]
+    reason = "jobs on this machine could not be started: submitit.core.utils.FailedJobError: no room"
+    assert set(told) == ({reason} if whose == "starter" else set())
