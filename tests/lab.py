@@ -55,7 +55,7 @@ class Slurm:
         if os.geteuid() != 0 or not pid_file.exists():
             pytest.skip("only root can change what a node sees, and only one of the project's lab")
         inside = ["nsenter", "--target", pid_file.read_text().strip(), "--mount"]
-        with tempfile.TemporaryDirectory() as empty:
+        with tempfile.TemporaryDirectory(dir=folder.parent) as empty:  # (a node may have a /tmp of its own)
             os.chmod(empty, 0o755)
             subprocess.run([*inside, "mount", "--bind", empty, folder], timeout=20, check=True)
             try:
