@@ -59,7 +59,6 @@ class ClusterPool(PoolBase):
         self._sends_calls = self.executor != "debug"
         self._initial = None if self._initializer is None or not self._sends_calls else self._initializer.dump()
         self._initializer_name = "" if self._initializer is None else self._initializer.name
-        self._given = options
         self._context = ContextReader(os.environ, exported=self.options.exports)
         self._folder = Path() if self.executor == "debug" else runs_folder(self.options)
         self._numbers = itertools.count(1)
