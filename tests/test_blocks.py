@@ -48,6 +48,7 @@ NOT_RUN = {
     ): "they make environments: .ci/run runs the tests by the second; unit/test_demo.py has the demo of the first",
     ("mosaic", "sh"): "the same as README's first",
     ("slurm-at-my-site", "sh"): "partitions and accounts are those of somebody's site",
+    ("whole-nodes", "sh"): "cluster/test_allocation.py has scripts under salloc",
     ("write-a-template", "sh"): "the test of the template sends it, with fewer jobs",
 }
 SHELL = ("configure", "why-did-it-fail", "run-commands")  # how-tos whose commands are typed here, in this order
@@ -62,6 +63,7 @@ AROUND = {
         "from os.path import basename as segment\npaths = ['tiles/a', 'tiles/b']\n",
         "assert [task.wait_return() for task in tasks] == ['a', 'b']",
     ),
+    ("choose-a-pool", 0): ("load_model = len\n", "assert pool.submit(abs, -1).result() == 1"),
     ("end-a-stage", 0): ("align, paths = len, ['a', 'bc']\n", "assert [task.result() for task in tasks] == [1, 2]"),
     ("large-arrays", 0): (
         "import numpy\narray, pool = numpy.ones((200, 3)), pools.GetMultithreadingPool('volumes', 2)\n"

@@ -194,8 +194,8 @@ def test_the_settings_tell_of_every_variable_that_is_read_and_of_no_other() -> N
     used = constants()
     assert {"MAX_PYTHON_THREADS", "NORNIR_POOLS_", "SCRATCH"} <= table <= used
     between_processes = {here.PROFILES, here.MANAGER_ADDRESS, here.MANAGER_KEY}
-    of_tests = {"NORNIR_POOLS_EXECUTOR", "NORNIR_POOLS_FOLDER", "NORNIR_POOLS_MAX_JOBS"}  # examples of NORNIR_POOLS_*
-    assert {name for name in used if re.fullmatch("NORNIR_[A-Z_]+", name)} - between_processes - of_tests <= table
+    options = {f"NORNIR_POOLS_{name}" for name in ("EXECUTOR", "FOLDER", "MAX_JOBS", "SLURM_BIN")}  # told as NORNIR_POOLS_*
+    assert {name for name in used if re.fullmatch("NORNIR_[A-Z_]+", name)} - between_processes - options <= table
     read = {
         name
         for path in MODULES.values()

@@ -32,7 +32,9 @@ _OF_THE_STEP = (
     *("SLURM_OVERLAP", "SLURM_MPI_TYPE"),
 )
 # What a user or a site has set for every job: who pays, and where jobs go. (What else sbatch reads is the pool's to say.)
-_ASKED_OF_ALL = ("ACCOUNT", "CONSTRAINT", "PARTITION", "QOS", "RESERVATION", "WCKEY")
+_ASKED_OF_ALL = frozenset(
+    {"SBATCH_ACCOUNT", "SBATCH_CONSTRAINT", "SBATCH_PARTITION", "SBATCH_QOS", "SBATCH_RESERVATION", "SBATCH_WCKEY"}
+)
 # What holds for one machine, and is a secret: it must not be in a job's environment, where others may read it.
 _OF_THIS_MACHINE = (MANAGER_ADDRESS, MANAGER_KEY)
 _PYTHONS_OWN = frozenset(
@@ -49,7 +51,7 @@ def for_submission(environment: Mapping[str, str]) -> dict[str, str]:
     """The environment to submit a job with: without what an outer job has left in it, which sbatch would take for options."""
     keep = {"SLURM_CONF", "SLURM_CLUSTERS"}
     if "SLURM_JOB_ID" not in environment:
-        keep |= {f"SBATCH_{name}" for name in _ASKED_OF_ALL}
+        keep |= _ASKED_OF_ALL
     return {name: value for name, value in environment.items() if name in keep or not name.startswith(_OF_THE_JOB)}
 
 
