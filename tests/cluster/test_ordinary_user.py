@@ -42,7 +42,8 @@ def test_what_is_private_and_what_travels_holds_for_an_ordinary_user(
     if run_as_user("true").returncode:
         pytest.skip(f"there is no user {USER} (slurm/lab/start makes one)")
     python = interpreter()
-    place = Path("/tmp", tmp_path_factory.mktemp("user").name)  # pytest's own folders are closed to others
+    # pytest's own folders are closed to others, and a node may have a /tmp of its own.
+    place = Path("/var/tmp", tmp_path_factory.mktemp("user").name)
     shutil.rmtree(place, ignore_errors=True)
     shutil.copytree(ROOT / "nornir_pools", place / "nornir_pools")
     shutil.copytree(ROOT / "tests", place / "tests")
