@@ -96,8 +96,8 @@ def test_d04_a_command_that_prints_much_comes_to_an_end_though_it_is_only_polled
 @pytest.mark.parametrize("get", [pools.GetParallelPythonPool, pools.GetClusterPool])
 def test_d13_a_named_cluster_pool_works_where_there_is_no_cluster(get: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
-    monkeypatch.setattr("nornir_pools.cluster.slurm.is_available", lambda: False)
-    monkeypatch.setattr("shutil.which", lambda name: None)
+    monkeypatch.setattr("nornir_pools.cluster.slurm.is_available", lambda folder="": False)
+    monkeypatch.setattr("shutil.which", lambda name, **where: None)
     monkeypatch.setattr("nornir_pools.cluster.slurm.looks_installed", lambda: False)
     pool = get("c", 1)
     assert pool.add_task("t", functions.add, 1).wait_return(40) == 2
