@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from typing import Any
 
 from .. import outcome as outcomes
 from ..adding import PoolView
 from ..deaths import tell_death
+from ..errors import InitializerError, WorkerDiedError
 from ..heeding import check_limits
 from ..limits import Limits
 from ..outcome import Outcome
@@ -28,6 +31,7 @@ class LimitedPool(LocalThreadPoolBase):
 
     def __init__(self, name: str = "", num_threads: int | None = None, **given: Any) -> None:
         super().__init__(name, num_threads, **given)
+        self._companions: dict[int, Companion] = {}  # by thread id
         self._limits = Limits.of(given)
         check_limits(self._limits._asdict())
         self._initial = None if self._initializer is None else self._initializer.dump()
@@ -74,6 +78,31 @@ class LimitedPool(LocalThreadPoolBase):
             died = tell_death(exitcode, companion.oom_before)
             self._initializer.fail(f"the worker process {companion.process.pid} that called it {died}")
         self._check_initializer()
+
+    def _companion(self) -> Companion:
+        """This thread's worker process, started if there is none, or no more."""
+        self._check_initializer()
+        me = threading.get_ident()
+        companion = self._companions.get(me)
+        if companion is not None and (companion.doomed or not companion.alive):
+            companion.end()
+            companion = None
+        if companion is None:
+            environment = {**os.environ, **self._thread_counts()}
+            companion = self._companions[me] = Companion(f"{self._name}-worker", environment, self._initial)
+            if companion.greets:
+                try:
+                    self._greet(companion)
+                except InitializerError:
+                    del self._companions[me]
+                    raise
+        return companion
+
+    def _cannot_start(self, task: Task, error: Exception) -> WorkerDiedError:
+        hint = "; set TMPDIR to a shorter path" if "AF_UNIX path too long" in str(error) else ""
+        result = WorkerDiedError(f"task {task.name!r} of pool {self._name!r}: no worker process can be started: {error}{hint}")
+        result.__cause__ = error.with_traceback(None)
+        return result
 
     def _finish(self, task: Task, outcome: Outcome | None) -> None:
         if self._deadlines is not None:

@@ -12,7 +12,6 @@ was running; its thread starts another for the next one.
 from __future__ import annotations
 
 import functools
-import os
 import threading
 import time
 from queue import Empty
@@ -21,7 +20,7 @@ from typing import Any
 from .. import outcome as outcomes
 from ..base import PoolKind
 from ..deaths import death_error
-from ..errors import InitializerError, PoolClosedError, WorkerDiedError
+from ..errors import InitializerError, PoolClosedError
 from ..outcome import Outcome
 from ..starting import context
 from ..task import CommandTask, Task
@@ -51,7 +50,6 @@ class ProcessPool(LimitedPool):
 
     def __init__(self, name: str = "", num_threads: int | None = None, **given: Any) -> None:
         super().__init__(name, num_threads, **given)
-        self._companions: dict[int, Companion] = {}  # by thread id
         self._seconds = 1.0  # how long a task takes, by the last ones
         self._store = Store(self._name)
 
@@ -200,6 +198,16 @@ class ProcessPool(LimitedPool):
         companion.send([(task, task._parts) for task in group])
         count = len(group)
         del group
+        left = self._finish_sent(companion)
+        if self._companions.get(threading.get_ident()) is not companion:  # it has died
+            return left
+        self._seconds = 0.5 * (self._seconds + (time.monotonic() - begun) / count)
+        if self._limits.has_served(companion.answered, companion.process.pid):
+            self._thread_ends()  # as if it did: the next task gets another process
+        return []
+
+    def _finish_sent(self, companion: Companion) -> list[Task]:
+        """Finish what the companion was sent, as it answers; returns what is left to be run if it dies."""
         while companion.outstanding:
             answer = companion.receive()
             if answer is None:
@@ -209,35 +217,15 @@ class ProcessPool(LimitedPool):
                 self._store.reuse(task._parts)
             self._finish(task, outcomes.thaw(facts, parts, task.name))
             del task, answer, parts
-        self._seconds = 0.5 * (self._seconds + (time.monotonic() - begun) / count)
-        if self._limits.has_served(companion.answered, companion.process.pid):
-            self._thread_ends()  # as if it did: the next task gets another process
         return []
 
-    def _companion(self) -> Companion:
-        """This thread's worker process, started if there is none, or no more."""
-        self._check_initializer()
-        me = threading.get_ident()
-        companion = self._companions.get(me)
-        if companion is not None and (companion.doomed or not companion.alive):
-            companion.end()
-            companion = None
-        if companion is None:
-            environment = {**os.environ, **self._thread_counts()}
-            companion = self._companions[me] = Companion(f"{self._name}-worker", environment, self._initial)
-            if companion.greets:
-                try:
-                    self._greet(companion)
-                except InitializerError:
-                    del self._companions[me]
-                    raise
-        return companion
-
-    def _cannot_start(self, task: Task, error: Exception) -> WorkerDiedError:
-        hint = "; set TMPDIR to a shorter path" if "AF_UNIX path too long" in str(error) else ""
-        result = WorkerDiedError(f"task {task.name!r} of pool {self._name!r}: no worker process can be started: {error}{hint}")
-        result.__cause__ = error.with_traceback(None)
-        return result
+    def _assist(self, task: Task, timeout: float | None) -> float | None:
+        companion = self._companions.get(threading.get_ident())
+        if companion is not None and companion.has(task):  # a done-callback waits for what only this thread can finish
+            left = self._finish_sent(companion)
+            while left:
+                left = self._run_group(left)
+        return super()._assist(task, timeout)
 
     def _bury(self, companion: Companion) -> list[Task]:
         """The worker died: fail the task that it was running; returns those it had not begun."""

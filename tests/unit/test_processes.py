@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import os
 import signal
@@ -314,9 +315,26 @@ def test_workers_that_cannot_be_started_are_an_error_and_no_hang(monkeypatch: py
 
     pool = pools.GetMultithreadingPool("p", 2)
     with monkeypatch.context() as patched:
-        patched.setattr("nornir_pools.local.processes.Companion", refuse)
+        patched.setattr("nornir_pools.local.limited.Companion", refuse)
         tasks = [pool.add_task(str(i), functions.add, i) for i in range(4)]
         for task in tasks:
             with pytest.raises(WorkerDiedError, match=r"no worker process can be started.*TMPDIR"):
                 task.wait_return(20)
     assert pool.add_task("later", functions.add, 1).wait_return(20) == 2
+
+
+def test_a_callback_may_wait_for_a_task_that_was_sent_with_its_own() -> None:
+    pool = pools.GetMultithreadingPool("p", 1)
+    blocker = pool.submit(functions.wait_for_file, str(Path("go").absolute()))
+    tasks = [pool.submit(abs, number) for number in range(200)]
+    got: list[int] = []
+
+    def wait_for_next(number: int) -> None:
+        got.append(tasks[number + 1].result(10))
+
+    for number in range(0, 200, 2):
+        tasks[number].add_done_callback(functools.partial(lambda number, _: wait_for_next(number), number))
+    Path("go").touch()
+    blocker.wait()
+    pool.wait_completion()
+    assert sorted(got) == list(range(1, 200, 2))
