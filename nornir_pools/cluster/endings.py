@@ -121,7 +121,7 @@ class Endings:
             self._spool.drop_claim(worker, claim)
             return True
         enough = entry.retried["bad_node"] >= HAND_BACKS or self._ledger.failures.error is not None
-        if enough or (name.endswith(IN_DOUBT) and not self._nodes.is_good_elsewhere(facts["node"])):
+        if enough or (name.endswith(IN_DOUBT) and not self._can_be_judged_elsewhere(facts["node"])):
             self._spool.drop_claim(worker, claim)
             self._spool.withdraw(entry.group.number, claim)  # if its worker was started once more and has given it back
             return False
@@ -132,6 +132,11 @@ class Endings:
         entry.history.append(f"try {entry.attempt + 1}, job {facts['job']} on {facts['host']}: {what}")
         self._try_again(entry, worker, entry.group.options, "bad_node", facts["job"])
         return True  # if the claim is gone, its worker was started once more and has given it back
+
+    def _can_be_judged_elsewhere(self, node: str) -> bool:
+        """Whether tasks have run on another node, or do so now: a moment later that may be known."""
+        at_work = any(job.serves and not job.idle and job.node not in ("", node) for job in self._jobs.values())
+        return at_work or self._nodes.is_good_elsewhere(node)
 
     def _tell_workers(self) -> None:
         for group in self._ledger.groups:

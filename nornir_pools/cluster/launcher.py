@@ -28,6 +28,7 @@ from .division import job_options
 from .folder import FLAGS
 from .history import History
 from .launching import setup_lines, worker_command
+from .withdrawals import cancel_pending
 
 logger = logging.getLogger("nornir_pools")
 
@@ -248,7 +249,10 @@ class SlurmLauncher:
         return slurm.states(self._everywhere)
 
     def cancel(self, jobs: Iterable[str], *, pending_only: bool = False) -> None:
-        slurm.cancel(jobs, self._environment, pending_only=pending_only)
+        if pending_only:
+            cancel_pending(jobs, self._everywhere)
+        else:
+            slurm.cancel(jobs, self._environment)
 
     def note_up(self, job: str, pid: int, born: str, bare: bool = False) -> None:
         if bare and not self._told_bare:

@@ -1,0 +1,55 @@
+"""Taking out of the queue what has not started: some elements of an array, all of them, and none that runs."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from nornir_pools.cluster.withdrawals import cancel_pending
+
+from ..conftest import until
+from ..lab import Slurm
+
+pytestmark = pytest.mark.slurm
+Send = Callable[..., str]
+
+
+@pytest.fixture
+def send(slurm: Slurm) -> Iterator[Send]:
+    """Sends an array of six jobs; returns its id."""
+    sent: list[str] = []
+
+    def submit(*options: str) -> str:
+        command = ["sbatch", "--parsable", "--output=/dev/null", "--time=5", "--mem=50M", *options, "--wrap", "sleep 100"]
+        sent.append(slurm.run(*command).strip())
+        return sent[-1]
+
+    yield submit
+    subprocess.run(["scancel", *sent], env=slurm.environment(), check=True)
+    until(lambda: not slurm.jobs(), "jobs are left", 30)
+
+
+def elements(slurm: Slurm, array: str, state: str = "PENDING") -> set[int]:
+    return {int(job.partition("_")[2]) for job in slurm.jobs("-j", array, "-t", state)}
+
+
+@pytest.mark.parametrize(("named", "left"), [((2, 4), {0, 1, 3, 5}), (range(6), set()), ((0, 1, 2, 3, 4), {5})])
+def test_those_named_are_cancelled_and_the_others_stay(slurm: Slurm, send: Send, named: range, left: set[int]) -> None:
+    array = send("--hold", "--array=0-5")
+    other = send("--hold", "--array=0-1")
+    cancel_pending([f"{array}_{number}" for number in named], slurm.environment())
+    until(lambda: elements(slurm, array) == left, f"what is left is not {left}", 10)
+    assert elements(slurm, other) == {0, 1}
+
+
+def test_what_runs_is_left_alone(slurm: Slurm, send: Send, tmp_path: Path) -> None:
+    array = send("--array=0-5%2")
+    until(lambda: len(elements(slurm, array, "RUNNING")) == 2, "two do not run", 30)
+    running = elements(slurm, array, "RUNNING")
+    cancel_pending([f"{array}_{number}" for number in (*running, 4)], slurm.environment())
+    until(lambda: 4 not in elements(slurm, array), "it is not cancelled", 10)
+    assert elements(slurm, array, "RUNNING") == running
+    assert elements(slurm, array) == {0, 1, 2, 3, 5} - running
