@@ -20,7 +20,7 @@ from .audit import Audit
 from .dismissals import Dismissals
 from .endings import Endings
 from .history import History
-from .jobs import Job, count_jobs, patience
+from .jobs import FRUITLESS, Job, count_jobs, patience
 from .lag import Lag
 from .launching import Launcher
 from .ledger import Ledger
@@ -105,7 +105,9 @@ class Supply:
                 others += sum(other.launching for other in self._ledger.groups)
                 room = self._ledger.budget.room(group, len(live), self._limit - others)
                 count = group.wanted(live, room, sum(job.dying for job in mine))
-                if count:
+                # What has become of the last one of jobs that were of no use is to be known before another is sent.
+                unjudged = group.fruitless >= FRUITLESS and any(job.gone_since is not None and not job.left for job in mine)
+                if count and not unjudged:
                     self._submissions.send(group, count)
                 elif 0 < self._limit <= others and group.wanted(live, 1):
                     self._dismissals.make_room(group)
