@@ -80,7 +80,9 @@ def outcomes(tests: Iterable[str], environment: dict[str, str], marked: str) -> 
             "no:randomly",
         ]
         named = [os.path.normpath(f"tests/cluster/{test}") for test in tests]
-        subprocess.run([*command, f"--junitxml={report}", "-m", marked, *named], env=environment, cwd=ROOT, check=False)
+        subprocess.run(
+            [*command, f"--junitxml={report}", "-m", marked, *named], env=environment, cwd=ROOT, check=False, stdout=sys.stderr
+        )
         cases = ElementTree.parse(report).getroot().iter("testcase")
         found: dict[str, set[str]] = {}
         for case in cases:

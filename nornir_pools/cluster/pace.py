@@ -14,7 +14,7 @@ __all__ = ["Pace"]
 _MANY = 500  # outcomes that wait to be read: so many, and workers wait as well
 _BETWEEN = 256  # outcomes of all workers together from one look at them to the next
 _FAST = 500.0  # outcomes a second of all workers together: with less there is no need to look
-_UNREAD = 1.0  # seconds in which none was read: the script is gone, or stopped, and nobody is to wait for it …
+_UNREAD = 5.0  # seconds in which none was read: the script is gone, or stopped, and nobody is to wait for it …
 _PATIENCE = 60.0  # … for so long
 
 

@@ -62,7 +62,8 @@ def test_a_thousand_short_tasks_are_taken_over_by_few_jobs(cluster: Make, slurm:
     assert os.getpid() not in {pid for _, _, pid in values}
     jobs = {job for _, job, _ in values}
     assert len(jobs) <= 32
-    until(lambda: jobs <= set(slurm.run("sacct", "-X", "-n", "-o", "jobidraw").split()), "sacct lacks jobs", 40)
+    if "accounting_storage/slurmdbd" in slurm.run("scontrol", "show", "config"):
+        until(lambda: jobs <= set(slurm.run("sacct", "-X", "-n", "-o", "jobidraw").split()), "sacct lacks jobs", 40)
 
 
 def test_strictly_one_job_a_task_if_asked_for(cluster: Make) -> None:

@@ -13,6 +13,7 @@ import nornir_pools as pools
 from nornir_pools.cluster.pool import ClusterPool
 
 from .. import functions
+from ..conftest import until
 from ..lab import Slurm
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(120)]
@@ -56,7 +57,8 @@ def test_a_task_that_the_kernel_ends_is_a_memory_error_with_asked_and_used(clust
     assert "out of memory, says the kernel (it used" in str(error)
     assert pool.add_task("small", functions.add, 1, 2).wait_return(5) == 3  # in the same job
     assert pool.folder is not None
-    assert not [path for path in (pool.folder / "claimed").rglob("*") if path.is_file()]
+    claimed = pool.folder / "claimed"
+    until(lambda: not [path for path in claimed.rglob("*") if path.is_file()], "claims are left")
 
 
 @pytest.mark.usefixtures("constrained")
@@ -79,4 +81,5 @@ def test_out_of_memory_beyond_the_rules_limit_tells_all_tries(cluster: Make) -> 
     assert error.tries[0].endswith("then with mem_gb=0.2")
     assert "it was tried 2 times" in str(error)
     assert pool.folder is not None
-    assert not [path for path in (pool.folder / "claimed").rglob("*") if path.is_file()]
+    claimed = pool.folder / "claimed"
+    until(lambda: not [path for path in claimed.rglob("*") if path.is_file()], "claims are left")
