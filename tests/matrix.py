@@ -115,7 +115,7 @@ def main() -> int:
             finally:
                 subprocess.run([LAB / "stop", *place, "--purge"], check=True, stdout=sys.stderr)
     columns[_LOCAL] = outcomes(tests, {**os.environ, "SLURM_CONF": "/nonexistent"}, "not slurm")
-    version = subprocess.run(["sinfo", "--version"], capture_output=True, text=True, check=True).stdout.strip()
+    version = subprocess.run(["slurmctld", "-V"], capture_output=True, text=True, check=True).stdout.strip()
     rows = [[feature, *(cell(each, found) for found in columns.values())] for feature, each in FEATURES.items()]
     header = [version.replace("slurm-wlm", "SLURM"), *columns]
     for row in [header, ["---"] * len(header), *rows]:

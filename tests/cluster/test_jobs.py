@@ -51,7 +51,7 @@ def test_long_tasks_have_an_array_element_each(cluster: Make, tmp_path: Path) ->
     (tmp_path / "go").touch()
     jobs = [task.wait_return(50) for task in tasks]
     assert len(set(jobs)) == 20
-    assert len({job.split("_")[0] for job in jobs}) == 1  # one sbatch
+    assert len({job.split("_")[0] for job in jobs}) <= 2  # one sbatch, or two where to add them takes longer than is gathered
 
 
 def test_a_thousand_short_tasks_are_taken_over_by_few_jobs(cluster: Make, slurm: Slurm) -> None:
