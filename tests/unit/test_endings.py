@@ -116,6 +116,22 @@ def test_a_single_failure_counts_unless_others_have_run_elsewhere(run: Run) -> N
     assert run.fail_on("n1", 4, mark="?")
 
 
+@pytest.mark.parametrize(
+    ("other", "waits"),
+    [
+        ({"node": "n2", "up": True}, True),
+        ({"node": "n1", "up": True}, False),
+        ({"node": "n2", "up": True, "idle": True}, False),
+        ({"node": "n2", "up": True, "left": True}, False),
+        ({"node": "", "up": True}, False),
+    ],
+)
+def test_a_single_failure_waits_for_what_runs_elsewhere(run: Run, other: dict[str, Any], waits: bool) -> None:
+    run.add(1)
+    run.jobs["other"] = Job("other", run.group.number, **other)
+    assert run.fail_on("n1", 1, mark="?") == waits
+
+
 def test_workers_are_told_of_a_suspect_and_told_otherwise_once_it_is_none(run: Run) -> None:
     run.add(1)
     run.fail_on("n1", 1)
