@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from nornir_pools.cluster.slurm import SlurmError
 from nornir_pools.cluster.withdrawals import cancel_pending
 
 from ..conftest import until
@@ -53,3 +54,15 @@ def test_what_runs_is_left_alone(slurm: Slurm, send: Send, tmp_path: Path) -> No
     until(lambda: 4 not in elements(slurm, array), "it is not cancelled", 10)
     assert elements(slurm, array, "RUNNING") == running
     assert elements(slurm, array) == {0, 1, 2, 3, 5} - running
+
+
+def test_what_cannot_be_cancelled_is_not_held(slurm: Slurm, send: Send, tmp_path: Path) -> None:
+    (tmp_path / "scancel").write_text("#!/bin/sh\necho not today >&2\nexit 1\n")
+    (tmp_path / "scancel").chmod(0o755)
+    array = send("--begin=now+1hour", "--array=0-2")
+    environment = slurm.environment()
+    with pytest.raises(SlurmError, match="not today"):
+        cancel_pending([f"{array}_1"], {**environment, "PATH": f"{tmp_path}:{environment['PATH']}"})
+    priorities = slurm.run("squeue", "-h", "-r", "-j", array, "-o", "%Q").split()
+    assert len(priorities) == 3
+    assert "0" not in priorities  # as the held have it
