@@ -6,7 +6,6 @@ Job options have the names of submitit's parameters: `timeout_min`, `mem_gb`, `c
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Mapping
@@ -202,6 +201,8 @@ def check_names(options: Mapping[str, Any], place: str = "") -> None:
     """Raise OptionError for a name that is no option; the error names the nearest one that is."""
     for name in options:
         if name not in _ALL:
+            import difflib  # for this alone
+
             near = difflib.get_close_matches(name, sorted(_ALL), 1, 0.5)
             hint = f"; did you mean {near[0]!r}?" if near else f"; there are: {', '.join(sorted(_ALL))}"
             raise OptionError(f"unknown option {name!r}{_in(place)}{hint}")

@@ -113,19 +113,21 @@ class Lease:
 
     def renew(self) -> None:
         """Show that the holder is alive, if it is time. Raises RunBusyError if another process has taken the run over."""
-        if time.monotonic() - self._renewed < RENEWED:
+        now = time.monotonic()
+        if now - self._renewed < RENEWED:
             return
-        self._renewed = time.monotonic()
         try:
             fd = self._folder.open_file("holder")
         except OSError:  # that the folder is gone, or cannot be read for the moment, others will find out
+            self._renewed = now
             return
         try:
             if self._token.encode() not in os.read(fd, 4096):
                 self._held = False
                 holder = holder_of(self._folder)
-                raise holder.busy() if holder else _changing(self._folder)
+                raise holder.busy() if holder else _changing(self._folder)  # and so the next time
             os.utime(fd)  # to the file server's time; needs no room on the disk
+            self._renewed = now
         finally:
             os.close(fd)
 

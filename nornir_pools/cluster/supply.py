@@ -253,8 +253,7 @@ class Supply:
             until = time.monotonic() + STOPPING
             while cancelled and time.monotonic() < until:
                 states = self._launcher.states()
-                with contextlib.suppress(OSError):
-                    collect()  # a job that comes up only now finds that it is to stop, and says so
+                self._take_in(collect)  # a job that comes up only now finds that it is to stop, and says so
                 staying = {job.scheduled for job in self.jobs.values() if job.stays}
                 cancelled = [job for job in cancelled if job in staying and not slurm.is_over(states.get(job, "COMPLETED"))]
                 up = {job.scheduled for job in self.jobs.values() if job.up}

@@ -177,7 +177,8 @@ class Watcher:
             self.supply.leave()
         else:
             try:
-                self.supply.end(self._inbox.collect, interrupted=self._interrupted)
+                self.supply.end(self._take_last, interrupted=self._interrupted)
+                self._lease.renew()  # what follows is for the run's holder alone
                 self._spool.note(t="closed")
                 self.values.fetch_all()
                 if not self._keep_all:
@@ -190,3 +191,8 @@ class Watcher:
         with contextlib.suppress(OSError):
             self._lease.release()
         self._spool.close()
+
+    def _take_last(self) -> None:
+        """Take in what comes while jobs are being ended, which may take minutes: the run is held meanwhile."""
+        self._lease.renew()
+        self._inbox.collect()

@@ -12,6 +12,7 @@ import sys
 import textwrap
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from nornir_pools.cluster import adopting, lease, places
 from nornir_pools.cluster.folder import Folder
 from nornir_pools.cluster.pool import ClusterPool
 from nornir_pools.cluster.spool import Spool
+from nornir_pools.cluster.supply import Supply
 from nornir_pools.cluster.watcher import Watcher
 
 from .. import functions
@@ -381,6 +383,30 @@ def test_who_has_lost_the_run_leaves_it_alone(monkeypatch: pytest.MonkeyPatch) -
     pretend(pool.folder, 100)
     Path("go").touch()
     by_name(pools.attach("work"))["running"].wait_return(40)
+
+
+def test_a_run_is_held_while_its_jobs_are_ended_and_left_alone_if_it_is_lost_then(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(lease, "RENEWED", 0.0)
+    pool = pools.GetClusterPool("work", 1, executor="local", folder="runs")
+    assert pool.add_task("done", functions.add, 1).wait_return(40) == 2
+    run, end = pool.folder, Supply.end
+    assert run is not None
+    ages: list[float] = []
+
+    def take_long(supply: Supply, collect: Callable[[], object], **how: bool) -> None:
+        os.utime(run / "holder", (0, 0))
+        end(supply, collect, **how)
+        ages.append(time.time() - (run / "holder").stat().st_mtime)
+        pretend(run, 0, token="another", host="login2", place="another machine")
+
+    monkeypatch.setattr(Supply, "end", take_long)
+    pool.shutdown()
+    assert ages[0] < 60
+    assert (run / "holder").exists()
+    assert "closed" not in [entry["t"] for entry in journal(run)]
+    assert "held by process" in caplog.text
 
 
 def test_a_cancelled_task_does_not_run_though_the_script_died_before_its_call_was_removed() -> None:
