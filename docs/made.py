@@ -31,7 +31,7 @@ GROUPS: dict[str, tuple[str, str]] = {
         "worker child element arrays doubt offers environment measures signals limiting tmpdir "
         "beginning crew pace mates division",
     ),
-    "slurm": ("cluster", "slurm answers queue nodelists sites states clusters withdrawals"),
+    "slurm": ("cluster", "slurm answers queue nodelists sites states clusters withdrawals polling"),
     "spool": ("cluster", "spool folder names journal packs lease shared history places lag frozen freezing context"),
     "pools of this machine": (
         "local",

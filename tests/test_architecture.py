@@ -39,7 +39,7 @@ TIERS: tuple[tuple[str, ...], ...] = (
     ("cluster", "cluster.clusters", "cluster.states", "cluster.names", "cluster.division"),
     ("cluster.folder", "cluster.signals", "cluster.context", "cluster.slurm", "cluster.jobs", "cluster.talker"),
     ("cluster.tmpdir",),
-    ("cluster.probe", "cluster.sites", "cluster.withdrawals"),
+    ("cluster.probe", "cluster.sites", "cluster.withdrawals", "cluster.polling"),
     ("cluster.failures", "cluster.environment", "cluster.measures", "cluster.nodelists", "cluster.nodes", "cluster.lag"),
     ("cluster.journal", "cluster.lease", "cluster.answers", "cluster.queue"),
     ("cluster.packs",),

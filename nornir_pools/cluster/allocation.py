@@ -22,6 +22,7 @@ from .division import in_allocation
 from .launching import setup_lines, worker_command
 from .local_launcher import START_SECONDS, LocalLauncher
 from .names import allocation_of
+from .polling import States, ask
 
 __all__ = ["AllocationLauncher", "cpus_of_nodes", "ids_of_allocation"]
 
@@ -111,16 +112,16 @@ class AllocationLauncher(LocalLauncher):
     def note_up(self, job: str, pid: int, born: str, bare: bool = False) -> None:
         self._up.add(job)
 
-    def states(self) -> dict[str, str]:
+    def states(self, age: float = 0.0) -> States:
         for starter, _ in list(self._starters.values()):
             starter.done()  # reaps submitit's process
-        known = slurm.states(self._slurm)
+        known = ask(self._slurm, age)
         # What ends an allocation ends its jobs. (There may be some in another, of a script that is dead.)
         found = {job: known[allocation_of(job)] for job in self._up.union(self._sent) if allocation_of(job) in known}
         if known.get(self._allocation) == "RUNNING":
             found = {job: state for job, state in found.items() if allocation_of(job) != self._allocation}
             found |= dict.fromkeys(self._coming(), "PENDING") | dict.fromkeys(self._steps(), "RUNNING")
-        return found
+        return States(found, known.asked)
 
     def cancel(self, jobs: Iterable[str], *, pending_only: bool = False) -> None:
         if not pending_only:

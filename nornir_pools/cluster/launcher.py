@@ -22,7 +22,7 @@ import submitit.helpers
 
 from ..errors import SpoolError
 from ..options import Options
-from . import answers, clusters, nodelists, slurm
+from . import answers, clusters, nodelists, polling, slurm
 from .context import beside, for_submission
 from .division import job_options
 from .folder import FLAGS
@@ -245,8 +245,8 @@ class SlurmLauncher:
         place = extra if extra.get("exclude") else parameters
         place["exclude"] = ",".join([*filter(None, [place.get("exclude")]), *sorted(avoid)])
 
-    def states(self) -> dict[str, str]:
-        return slurm.states(self._everywhere)
+    def states(self, age: float = 0.0) -> polling.States:
+        return polling.ask(self._everywhere, age)
 
     def cancel(self, jobs: Iterable[str], *, pending_only: bool = False) -> None:
         if pending_only:

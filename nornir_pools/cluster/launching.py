@@ -15,6 +15,7 @@ from . import slurm
 from .context import current_umask
 from .division import Needs
 from .history import History
+from .polling import States
 
 __all__ = ["CREW", "PACKAGE_ROOT", "TOO_OLD", "WORKER", "Launcher", "python_command", "setup_lines", "shell", "worker_command"]
 
@@ -41,8 +42,9 @@ class Launcher(Protocol):
         """
         ...
 
-    def states(self) -> dict[str, str]:
-        """The state of each job that the scheduler still knows. Raises slurm.SlurmError if it does not answer."""
+    def states(self, age: float = 0.0) -> States:
+        """The state of each job that the scheduler still knows, as it was at most `age` seconds ago. Raises slurm.SlurmError if
+        it does not answer."""
         ...
 
     def cancel(self, jobs: Iterable[str], *, pending_only: bool = False) -> None:

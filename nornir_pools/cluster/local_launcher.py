@@ -19,6 +19,7 @@ from .folder import FLAGS
 from .history import History
 from .launcher import LocalJob, start_locally
 from .launching import setup_lines, shell, worker_command
+from .polling import States
 
 logger = logging.getLogger("nornir_pools")
 
@@ -86,14 +87,14 @@ class LocalLauncher:
     def resume(self, history: History) -> None:
         self._count = sum(sending.count for sending in history.sendings.values())
 
-    def states(self) -> dict[str, str]:
-        result = {}
+    def states(self, age: float = 0.0) -> States:
+        asked, result = time.monotonic(), {}
         for job, (starter, since) in list(self._starters.items()):
             done = starter.done()  # reaps submitit's process
             if job not in self._processes and time.monotonic() - since < START_SECONDS:
                 result[job] = "FAILED" if done and not self._is_coming(job, starter) else "PENDING"
         up = list(self._processes.items())  # (at once: the watcher notes those that come up meanwhile)
-        return result | {job: "RUNNING" for job, process in up if is_alive(*process)}
+        return States(result | {job: "RUNNING" for job, process in up if is_alive(*process)}, asked)
 
     def _is_coming(self, job: str, starter: LocalJob) -> bool:
         """Whether the process of a job that has not come up is alive."""

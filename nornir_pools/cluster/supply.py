@@ -25,6 +25,7 @@ from .lag import Lag
 from .launching import Launcher
 from .ledger import Ledger
 from .names import job_of, post_of
+from .polling import States
 from .refusals import Refusals
 from .roll import Roll
 from .spool import Spool
@@ -111,10 +112,11 @@ class Supply:
                     self._submissions.send(group, count)
                 elif 0 < self._limit <= others and group.wanted(live, 1):
                     self._dismissals.make_room(group)
-        waited = now - self._asked_states
-        if self._ledger and not self._asking and waited >= patience(self.jobs.values(), self._launcher.poll_seconds):
+        interval = patience(self.jobs.values(), self._launcher.poll_seconds)
+        if self._ledger and not self._asking and now - self._asked_states >= interval:
+            age = interval / 2 if self._asked_states else 0.0  # of an answer that another pool of this process has got
             self._asking, self._asked_states = True, now
-            self._talker.ask(self._ask_states)
+            self._talker.ask(functools.partial(self._ask_states, age))
             with contextlib.suppress(OSError):  # a disk that is full need not matter yet
                 self._lag.note_clock(self._spool.clock(), time.time())
             for group in self._ledger.groups:
@@ -130,20 +132,20 @@ class Supply:
         except slurm.SlurmError as error:
             logger.info("pool %r: scancel failed: %s", self._pool, error)
 
-    def _ask_states(self) -> Answer:
-        asked = time.monotonic()
+    def _ask_states(self, age: float) -> Answer:
         try:
-            states = self._launcher.states()
+            states = self._launcher.states(age)
         except Exception as error:
             if not self._silent:
                 logger.info("pool %r: the scheduler does not answer: %s", self._pool, error)
             self._silent = True
             return functools.partial(setattr, self, "_asking", False)
         self._silent = False
-        return lambda: self._note_states(states, asked)
+        return lambda: self._note_states(states)
 
-    def _note_states(self, states: dict[str, str], asked: float) -> None:
+    def _note_states(self, states: States) -> None:
         self._asking = False
+        self._asked_states = min(self._asked_states, states.asked)  # so that pools come to ask at the same time
         hopeless: dict[str, str] = {}
         for job in list(self.jobs.values()):
             if job.died:
@@ -155,9 +157,9 @@ class Supply:
             if slurm.is_hopeless(reason) and job.live:
                 hopeless[job.id] = reason
                 job.unneeded = True
-            if (state is not None and slurm.is_over(state)) or (state is None and asked - job.submitted > UNSEEN):
+            if (state is not None and slurm.is_over(state)) or (state is None and states.asked - job.submitted > UNSEEN):
                 job.gone_since = job.gone_since or time.monotonic()
-            elif state is not None and slurm.is_requeued(state) and job.up and job.up_at < asked and not job.left:
+            elif state is not None and slurm.is_requeued(state) and job.up and job.up_at < states.asked and not job.left:
                 # It would run again, but not for two minutes. (One that is up since then was only just started.)
                 job.requeued = True
                 job.gone_since = job.gone_since or time.monotonic()

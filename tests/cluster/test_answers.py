@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import psutil
 import pytest
 
 import nornir_pools as pools
+from nornir_pools.cluster import polling
 from nornir_pools.cluster import slurm as commands
 from nornir_pools.cluster.launcher import SlurmLauncher
 from nornir_pools.cluster.pool import ClusterPool
@@ -93,3 +94,26 @@ def test_a_state_that_nobody_has_heard_of_counts_as_alive(
     assert running.task.wait_return(20) == "done"
     assert len(running.lines) == 1
     assert not [entry for entry in journal(pool) if entry["t"] == "again"]
+
+
+def test_several_pools_ask_together(cluster: Make, stand_in: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SlurmLauncher, "poll_seconds", 2.0)
+    calls = stand_in("squeue", 'exec "$REAL" "$@"')
+    running = []
+    for name in "abcd":
+        (tmp_path / name).mkdir()
+        running.append(Running(cluster(1, name=name), tmp_path / name))
+    answers: list[polling.States] = []
+    ask = polling.ask
+
+    def noted(environment: Mapping[str, str], age: float) -> polling.States:
+        answers.append(ask(environment, age))
+        return answers[-1]
+
+    monkeypatch.setattr(polling, "ask", noted)
+    asked = len(calls.read_text().splitlines())
+    until(lambda: len(answers) >= 20, "the pools do not ask", 60)
+    assert len(calls.read_text().splitlines()) - asked <= len(answers) / 2
+    for each in running:
+        each.go.touch()
+        assert each.task.wait_return(40) == "done"

@@ -11,6 +11,7 @@ import pytest
 import nornir_pools as pools
 from nornir_pools.cluster import lag as lags
 from nornir_pools.cluster import supply
+from nornir_pools.cluster.polling import States
 from nornir_pools.outcome import Outcome
 from nornir_pools.task import Task
 
@@ -101,6 +102,6 @@ def test_what_the_scheduler_says_of_its_job_does_not_bring_a_dead_one_back(run: 
     say(run, job, 1, "left", 99, reason="died 0:9")
     dead = run.watcher.supply.jobs[f"{job}+1"]
     until(lambda: dead.gone_since is not None, "its word is not heard")
-    run.watcher.supply._note_states({job: "RUNNING"}, time.monotonic())
+    run.watcher.supply._note_states(States({job: "RUNNING"}, time.monotonic()))
     assert dead.gone_since is not None
     assert not dead.live

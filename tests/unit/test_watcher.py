@@ -25,6 +25,7 @@ from nornir_pools.cluster.failures import Failures
 from nornir_pools.cluster.folder import write_all
 from nornir_pools.cluster.history import History, PastJob, PastTask, Sending
 from nornir_pools.cluster.lease import Lease
+from nornir_pools.cluster.polling import States
 from nornir_pools.cluster.spool import Spool, task_name
 from nornir_pools.cluster.watcher import Watcher
 from nornir_pools.options import Options
@@ -51,8 +52,8 @@ class Scheduler:
         self.known.update(dict.fromkeys(ids, "RUNNING"))
         return ids
 
-    def states(self) -> dict[str, str]:
-        return dict(self.known)
+    def states(self, age: float = 0.0) -> States:
+        return States(self.known, time.monotonic())
 
     def cancel(self, jobs: Iterable[str], *, pending_only: bool = False) -> None:
         if not pending_only:
@@ -446,15 +447,16 @@ def test_a_job_that_starts_while_the_scheduler_answers_is_not_taken_for_a_requeu
     here = run()
     answered: list[bool] = []
 
-    def states() -> dict[str, str]:
+    def states(age: float) -> States:
+        asked = time.monotonic()
         if not here.scheduler.sent or answered:
-            return dict(here.scheduler.known)
+            return States(here.scheduler.known, asked)
         job = here.scheduler.sent[0]
         here.up(job)
         here.claim(job, 1)
         until(lambda: here.watcher.supply.busy_workers == 1, "it is not heard that it is up")
         answered.append(True)
-        return {job: "PENDING"}  # as it was when it was asked for
+        return States({job: "PENDING"}, asked)  # as it was when it was asked for
 
     monkeypatch.setattr(here.scheduler, "states", states)
     here.add()
@@ -623,13 +625,13 @@ def test_a_task_is_not_missed_while_a_job_is_busy(run: Make, monkeypatch: pytest
 
 
 class count_calls:  # noqa: N801 - stands for a function
-    def __init__(self, function: Callable[[], Any]) -> None:
+    def __init__(self, function: Callable[[float], States]) -> None:
         self.function = function
         self.calls = 0
 
-    def __call__(self) -> Any:
+    def __call__(self, age: float = 0.0) -> States:
         self.calls += 1
-        return self.function()
+        return self.function(age)
 
 
 # --- the budget
