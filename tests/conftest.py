@@ -44,7 +44,23 @@ def slurm() -> Iterator[Slurm]:
 
 
 @pytest.fixture(autouse=True)
-def own_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def own_environment() -> Iterator[None]:
+    """What a test sets in the environment, other than by monkeypatch, is not left to the next one."""
+    before = _environment()
+    yield
+    if (after := _environment()) != before:
+        for name in before.keys() | after.keys():
+            os.environ.pop(name, None)
+        os.environ.update(before)
+        pytest.fail(f"left in the environment: {dict(before.items() ^ after.items())}")
+
+
+def _environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
+
+
+@pytest.fixture(autouse=True)
+def own_place(own_environment: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The test's working folder and home are its own, and when it is over no thread, child or pool of it is left."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))

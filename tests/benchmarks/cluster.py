@@ -269,6 +269,7 @@ def no_ops(count: int) -> list[Case]:
         [
             *from_nothing(count * 10),
             contender("nornir_pools submit", 8, count * 10),
+            contender("nornir_pools map with chunksize", 8, count * 10),
             *(contender(peer, None, count * 10, multiple=(each, 10)) for peer in _JOB_EACH),
         ],
     )

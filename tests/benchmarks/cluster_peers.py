@@ -34,6 +34,9 @@ def ours(slots: int | None, how: str = "add_task") -> Iterator[Run]:
     import nornir_pools as pools
 
     def run(numbers: Sequence[int], seconds: float) -> list[Square]:
+        if how == "map":
+            size = -(-len(numbers) // (slots or 8))
+            return list(pool.map(square, numbers, repeat(seconds), chunksize=size))
         if how == "submit":
             tasks = [pool.submit(square, number, seconds) for number in numbers]
         else:
@@ -47,6 +50,13 @@ def ours(slots: int | None, how: str = "add_task") -> Iterator[Run]:
 @contextlib.contextmanager
 def ours_submit(slots: int | None) -> Iterator[Run]:
     with ours(slots, "submit") as run:
+        yield run
+
+
+@contextlib.contextmanager
+def ours_map(slots: int | None) -> Iterator[Run]:
+    """As many tasks as there are slots, each with an equal part of the calls."""
+    with ours(slots, "map") as run:
         yield run
 
 
@@ -221,6 +231,7 @@ def sbatch_array(slots: int | None) -> Iterator[Run]:
 PEERS: dict[str, Callable[[int | None], AbstractContextManager[Run]]] = {
     "nornir_pools": ours,
     "nornir_pools submit": ours_submit,
+    "nornir_pools map with chunksize": ours_map,
     "submitit map_array": submitit_array,
     "submitit, grouped by hand": submitit_by_hand,
     "clusterfutures": clusterfutures,

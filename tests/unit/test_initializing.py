@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -77,7 +78,8 @@ def test_a_failed_task_that_is_run_again_finds_its_process_set_up(tmp_path: Path
     run = pool.folder
     (task,) = pools.retry(run).tasks
     assert task.wait_return(50) == "model"
-    assert pools.recorded_call(run, "t")() == "model"
+    with mock.patch.dict(os.environ):
+        assert pools.recorded_call(run, "t")() == "model"
     assert len((tmp_path / "log").read_text().splitlines()) == 3
 
 
@@ -91,7 +93,8 @@ def test_one_that_fails_where_it_had_not_failed_before_is_tried_in_other_jobs_fi
     assert pool.add_task("third", functions.add, 1).wait_return(50) == 2  # it has not stopped
 
 
-def test_the_serial_pool_calls_it_at_the_first_task_only(tmp_path: Path) -> None:
+def test_the_serial_pool_calls_it_at_the_first_task_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SET_UP", "before")
     pool = pools.GetSerialPool("s", initializer=functions.set_up, initargs=(str(tmp_path / "log"), 1))
     assert not (tmp_path / "log").exists()
     for _ in range(2):
