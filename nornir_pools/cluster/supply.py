@@ -145,7 +145,8 @@ class Supply:
 
     def _note_states(self, states: States) -> None:
         self._asking = False
-        self._asked_states = min(self._asked_states, states.asked)  # so that pools come to ask at the same time
+        if self._asked_states:  # else it is to be asked again at once
+            self._asked_states = states.asked  # it may have waited for its turn, or another pool has asked
         hopeless: dict[str, str] = {}
         for job in list(self.jobs.values()):
             if job.died:

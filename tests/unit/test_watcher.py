@@ -468,6 +468,31 @@ def test_a_job_that_starts_while_the_scheduler_answers_is_not_taken_for_a_requeu
     assert len(here.scheduler.sent) == 1
 
 
+def test_a_question_that_has_waited_for_its_turn_is_not_followed_sooner(run: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    here, asked = run(), list[float]()
+    ask = supply.Supply._ask_states
+
+    def states(age: float) -> States:
+        asked.append(time.monotonic())
+        return States(here.scheduler.known, asked[-1])
+
+    def late(self: supply.Supply, age: float) -> Any:
+        if not asked:
+            time.sleep(0.4)  # another order takes so long
+        return ask(self, age)
+
+    monkeypatch.setattr(here.scheduler, "poll_seconds", 0.5)
+    monkeypatch.setattr(here.scheduler, "states", states)
+    monkeypatch.setattr(supply.Supply, "_ask_states", late)
+    here.add()
+    here.up(here.job())
+    until(lambda: len(asked) >= 2, "it is not asked again")
+    assert asked[1] - asked[0] >= 0.5
+    here.claim(here.job(), 1)
+    here.deliver(here.job(), 1, "value")
+    assert here.values() == ["value"]
+
+
 def told_of(here: Run, up: int, told: int) -> bool:
     words = {f"crowd.{told}"} if told > 1 else set()
     return here.watcher.supply.busy_workers == up and here.there.offers(0)[1] == words
