@@ -56,7 +56,8 @@ def own_environment() -> Iterator[None]:
 
 
 def _environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
+    of_others = ("PYTEST_CURRENT_TEST", "KMP_")  # (scikit-learn sets the latter when it is imported)
+    return {name: value for name, value in os.environ.items() if not name.startswith(of_others)}
 
 
 @pytest.fixture(autouse=True)

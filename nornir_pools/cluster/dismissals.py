@@ -11,7 +11,9 @@ from .spool import Spool
 
 __all__ = ["Dismissals"]
 
-BETWEEN = 1.0  # seconds from one cancellation of jobs that are no longer needed to the next: there are less tasks every moment
+# Seconds from one cancellation of jobs that are no longer needed to the next: there are less tasks every moment, and each time
+# SLURM is asked what waits.
+BETWEEN = 10.0
 
 
 class Dismissals:

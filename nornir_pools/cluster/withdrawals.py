@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Mapping
 
-from . import clusters, slurm
+from . import clusters, polling, slurm
 
 __all__ = ["cancel_pending"]
 
@@ -39,4 +39,4 @@ def _control(what: str, jobs: Iterable[str], environment: Mapping[str, str]) -> 
 
 
 def _waiting(environment: Mapping[str, str]) -> set[str]:
-    return {job for job, state in slurm.states(environment).items() if state.partition(" ")[0] == "PENDING"}
+    return {job for job, state in polling.ask(environment).items() if state.partition(" ")[0] == "PENDING"}

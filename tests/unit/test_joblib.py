@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import dask
 import joblib
@@ -59,10 +58,9 @@ def test_grid_search_runs_as_jobs_of_slurm(tmp_path: Path, slurm: Any) -> None:
 
 
 def grid_search(**options: Any) -> None:
-    with mock.patch.dict(os.environ):  # it sets variables for its libraries
-        from sklearn.datasets import load_iris
-        from sklearn.linear_model import LogisticRegression
-        from sklearn.model_selection import GridSearchCV
+    from sklearn.datasets import load_iris
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import GridSearchCV
 
     features, classes = load_iris(return_X_y=True)
     search = GridSearchCV(LogisticRegression(max_iter=500), {"C": [0.1, 1.0, 10.0]}, cv=2, n_jobs=2, refit=False)
