@@ -9,6 +9,8 @@ from . import clusters, polling, slurm
 
 __all__ = ["cancel_pending"]
 
+_KNOWN = 10.0  # seconds: so long what SLURM has said will do
+
 
 def cancel_pending(jobs: Iterable[str], environment: Mapping[str, str]) -> None:
     """Cancel those of these jobs that have not started. Raises slurm.SlurmError if SLURM does not answer.
@@ -19,13 +21,16 @@ def cancel_pending(jobs: Iterable[str], environment: Mapping[str, str]) -> None:
     """
     if not (wanted := set(jobs)):
         return
-    waiting = _waiting(environment)
+    states = polling.ask(environment, _KNOWN)  # that one has started since matters to neither of the two ways
+    if not wanted <= states.keys():  # some are younger
+        states = polling.ask(environment)
+    waiting = _waiting(states)
     torn = {clusters.array_of(job) for job in waiting - wanted}
     some = [job for job in wanted & waiting if clusters.array_of(job) in torn]
     if some:
         _control("hold", some, environment)
         try:
-            slurm.cancel(sorted(_waiting(environment).intersection(some)), environment)
+            slurm.cancel(sorted(_waiting(polling.ask(environment)).intersection(some)), environment)
         except slurm.SlurmError:
             _control("release", some, environment)
             raise
@@ -38,5 +43,5 @@ def _control(what: str, jobs: Iterable[str], environment: Mapping[str, str]) -> 
             slurm.run(["scontrol", what, ",".join(part)], there)
 
 
-def _waiting(environment: Mapping[str, str]) -> set[str]:
-    return {job for job, state in polling.ask(environment).items() if state.partition(" ")[0] == "PENDING"}
+def _waiting(states: Mapping[str, str]) -> set[str]:
+    return {job for job, state in states.items() if state.partition(" ")[0] == "PENDING"}

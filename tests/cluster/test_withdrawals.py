@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
+from nornir_pools.cluster import polling
+from nornir_pools.cluster import slurm as commands
 from nornir_pools.cluster.slurm import SlurmError
 from nornir_pools.cluster.withdrawals import cancel_pending
 
@@ -44,6 +47,27 @@ def test_those_named_are_cancelled_and_the_others_stay(slurm: Slurm, send: Send,
     cancel_pending([f"{array}_{number}" for number in named], slurm.environment())
     until(lambda: elements(slurm, array) == left, f"what is left is not {left}", 10)
     assert elements(slurm, other) == {0, 1}
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_slurm_is_not_asked_again_for_what_it_has_just_said(
+    slurm: Slurm, send: Send, monkeypatch: pytest.MonkeyPatch, known: bool
+) -> None:
+    environment, real = slurm.environment(), commands.states
+    asked: list[float] = []
+
+    def states(environment: Mapping[str, str]) -> dict[str, str]:
+        asked.append(time.monotonic())
+        return real(environment)
+
+    polling.ask(environment)
+    array = send("--hold", "--array=0-1")
+    if known:
+        polling.ask(environment)
+    monkeypatch.setattr(commands, "states", states)
+    cancel_pending([f"{array}_0", f"{array}_1"], environment)
+    assert len(asked) == (0 if known else 1)
+    until(lambda: not elements(slurm, array), "they are not cancelled", 10)
 
 
 def test_what_runs_is_left_alone(slurm: Slurm, send: Send, tmp_path: Path) -> None:
