@@ -12,7 +12,7 @@ from .spool import Spool
 __all__ = ["Dismissals"]
 
 # Seconds from one cancellation of jobs that are no longer needed to the next: there are less tasks every moment, and each time
-# SLURM is asked what waits.
+# SLURM's commands are called.
 BETWEEN = 10.0
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import json
 import re
+import shlex
 import statistics
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ def section(result: dict[str, Any]) -> str:
     lines = [
         f"Measured {result['date'][:10]} on {machine['cpus']} × {machine['processor']}, "
         f"files on {machine['files']}, with {versions}:",
-        f"`{' '.join(result['command'])}`",
+        f"`{shlex.join(result['command'])}`",
         *(text for case in result["cases"] for text in (*tables.tables(case), conditions(case))),
         *(failure(case["title"], name, text) for case in result["cases"] for name, text in case["failures"].items()),
         *(profiling.table(part) for part in result.get("parts", ())),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from ..conftest import until
 
 
 class Squeue:
-    """A stand-in that answers with what the file "answer" holds once the folder "go" is there."""
+    """A stand-in that answers once the folder "go" is there."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -103,7 +104,12 @@ def test_a_forked_process_asks_for_itself(squeue: Squeue) -> None:
     until(lambda: squeue.calls == 1, "it is not asked")
     child = os.fork()
     if child == 0:
-        os._exit(0 if not polling._questions else 1)
+        try:
+            signal.alarm(20)
+            (squeue.folder / "go").mkdir()
+            os._exit(0 if polling.ask(squeue.environment, 60) else 1)
+        finally:
+            os._exit(2)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    (squeue.folder / "go").mkdir()
     asking.join()
+    assert squeue.calls == 2
