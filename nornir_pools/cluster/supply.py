@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+from ..errors import RunBusyError
 from ..options import Options
 from . import clusters, slurm
 from .audit import Audit
@@ -225,21 +226,39 @@ class Supply:
         self._launcher.close()
 
     def _take_in(self, collect: Callable[[], object]) -> None:
-        """Hear what the scheduler and workers say; whatever may be wrong with that, jobs are to be cancelled."""
+        """Hear what the scheduler and workers say; whatever may be wrong with that, jobs are to be cancelled.
+
+        Raises RunBusyError if the run is another process's by now: so are its jobs.
+        """
         for take in (self.hear, collect):
-            with contextlib.suppress(Exception):
+            try:
                 take()
+            except RunBusyError:
+                raise
+            except Exception:
+                continue  # `end` goes on without
 
     def end(self, collect: Callable[[], object], *, interrupted: bool = False) -> None:
         """All tasks are done: have workers stop, cancel what has not started, and return when no job is left.
 
         `collect` takes in what workers say. `interrupted`: tasks are not done, so there is no use in waiting for workers.
+        Raises RunBusyError, and leaves the jobs, if the run has been taken over by another process.
         """
+        try:
+            self._take_in(collect)
+            self._stop_workers(collect, 0 if interrupted else STOPPING)
+            self._end_jobs(collect, interrupted)
+        except RunBusyError:
+            self.leave()
+            raise
+        self._launcher.close()
+
+    def _stop_workers(self, collect: Callable[[], object], seconds: float) -> None:
         with contextlib.suppress(OSError):  # the folder may be gone: then they are cancelled
             for group in self._ledger.groups:
                 self._spool.tell_workers(group.number, "stop")
         self.cancel([job.id for job in self.jobs.values() if not job.up and not job.left], pending_only=True)
-        until = time.monotonic() + (0 if interrupted else STOPPING)
+        until = time.monotonic() + seconds
         while any(group.launching for group in self._ledger.groups) or (
             time.monotonic() < until and any(job.serves for job in self.jobs.values())
         ):
@@ -247,6 +266,8 @@ class Supply:
             self._take_in(collect)
         self._talker.close()
         self._take_in(collect)
+
+    def _end_jobs(self, collect: Callable[[], object], interrupted: bool) -> None:
         try:
             told = {job.scheduled for job in self.jobs.values() if job.up}
             cancelled = self.cancel_all()
@@ -267,4 +288,3 @@ class Supply:
         except slurm.SlurmError as error:
             order = clusters.by_hand(dict.fromkeys(job.scheduled for job in self.jobs.values() if job.stays))
             logger.error("pool %r: its jobs could not be cancelled (%s); run: %s", self._pool, error, order)
-        self._launcher.close()

@@ -13,6 +13,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any
 
@@ -407,6 +408,35 @@ def test_a_run_is_held_while_its_jobs_are_ended_and_left_alone_if_it_is_lost_the
     assert (run / "holder").exists()
     assert "closed" not in [entry["t"] for entry in journal(run)]
     assert "held by process" in caplog.text
+
+
+@pytest.mark.parametrize("before", ["end", "_stop_workers"])
+def test_jobs_of_a_run_that_is_lost_while_it_is_closed_go_on(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, before: str
+) -> None:
+    monkeypatch.setattr(lease, "RENEWED", 0.0)
+    pool = pools.GetClusterPool("work", 1, executor="local", folder="runs")
+    task = pool.add_task("running", functions.touch_and_wait, "mark", "go")
+    until(Path("mark").exists, "the task does not start", 40)
+    run = pool.folder
+    assert run is not None
+    step = getattr(Supply, before)
+
+    def lose(ending: Supply, *how: Any, **more: Any) -> None:
+        pretend(run, 0, token="another", host="login2", place="another machine")
+        step(ending, *how, **more)
+
+    monkeypatch.setattr(Supply, before, lose)
+    pool.abandon()
+    with pytest.raises(CancelledError):
+        task.wait_return(20)
+    assert "held by process" in caplog.text
+    assert "were cancelled" not in caplog.text
+    pretend(run, 100)
+    Path("mark").unlink()
+    Path("go").touch()
+    by_name(pools.attach("work"))["running"].wait_return(40)
+    assert not Path("mark").exists()  # it was not run again
 
 
 def test_a_cancelled_task_does_not_run_though_the_script_died_before_its_call_was_removed() -> None:
