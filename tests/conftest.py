@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import gc
 import os
+import resource
 import signal
+import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 import nornir_pools as pools
+from nornir_pools.cluster.context import current_umask
 
 from .lab import Slurm, find_slurm, stop_lab
 
@@ -43,21 +48,53 @@ def slurm() -> Iterator[Slurm]:
     stop_lab(found)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_tmpdir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What killed processes leave in TMPDIR goes with the session. (Not `tmp_path`: sockets need a short path.)"""
+    tmp_path_factory.getbasetemp()  # stays where it would be without
+    before = os.environ.get("TMPDIR")
+    with tempfile.TemporaryDirectory(prefix="nornir-pools-tests-", ignore_cleanup_errors=True) as folder:
+        os.environ["TMPDIR"], tempfile.tempdir = folder, None
+        yield
+        del os.environ["TMPDIR"]
+        if before is not None:
+            os.environ["TMPDIR"] = before
+        tempfile.tempdir = None
+
+
 @pytest.fixture(autouse=True)
 def own_environment() -> Iterator[None]:
-    """What a test sets in the environment, other than by monkeypatch, is not left to the next one."""
-    before = _environment()
+    """What a test sets in the environment, other than by monkeypatch, and in this process is not left to the next one."""
+    before, process = _environment(), _process()
     yield
     if (after := _environment()) != before:
         for name in before.keys() | after.keys():
             os.environ.pop(name, None)
         os.environ.update(before)
         pytest.fail(f"left in the environment: {dict(before.items() ^ after.items())}")
+    if (now := _process()) != process:
+        os.umask(process["umask"])
+        pytest.fail(
+            f"left in the process: {[(name, process[name], now[name]) for name in process if now[name] != process[name]]}"
+        )
 
 
 def _environment() -> dict[str, str]:
-    of_others = ("PYTEST_CURRENT_TEST", "KMP_")  # (scikit-learn sets the latter when it is imported)
+    # scikit-learn sets KMP_ variables when it is imported; `slurm` may start the session's lab in the middle of a test.
+    of_others = ("PYTEST_CURRENT_TEST", "KMP_", "SLURM_CONF")
     return {name: value for name, value in os.environ.items() if not name.startswith(of_others)}
+
+
+def _process() -> dict[str, Any]:
+    """What else of the process a test may have changed."""
+    return {
+        "umask": current_umask(),
+        "path": list(sys.path),
+        "signals": [signal.getsignal(getattr(signal, name)) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGCHLD")],
+        "limits": [resource.getrlimit(kind) for kind in (resource.RLIMIT_NOFILE, resource.RLIMIT_AS, resource.RLIMIT_FSIZE)],
+        "affinity": os.sched_getaffinity(0),
+        "hooks": (sys.excepthook, threading.excepthook, sys.unraisablehook),
+    }
 
 
 @pytest.fixture(autouse=True)

@@ -17,14 +17,16 @@ import pytest
 __all__ = ["LAB", "Slurm", "find_slurm", "stop_lab"]
 
 LAB = Path(__file__).resolve().parents[1] / "slurm" / "lab"
+FOLDER = Path("/tmp/nornir-pools-lab")  # of a lab that was started without --dir
 
 
 @dataclass
 class Slurm:
-    """A SLURM that answers. `ours` if it is a lab that this session has started."""
+    """A SLURM that answers. `ours` if it is a lab that this session has started, `new` if there was nothing of it before."""
 
     conf: str
     ours: bool
+    new: bool = False
     path: str = field(default_factory=lambda: os.environ["PATH"])
     """Where its commands are; a test may put others in their place for its pools."""
 
@@ -76,18 +78,20 @@ def find_slurm() -> tuple[Slurm | None, str]:
         return None, "Debian's packages slurm-wlm, slurmdbd, munge and mariadb-server are not installed"
     if os.geteuid() != 0:
         return None, "starting slurm/lab needs root"
+    new = not FOLDER.exists()
     done = subprocess.run([LAB / "start"], capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL)
     conf = re.search(r"export SLURM_CONF=(\S+)", done.stdout)
     if done.returncode or conf is None:
         return None, f"slurm/lab/start failed: {done.stdout}{done.stderr}"
     os.environ["SLURM_CONF"] = conf[1]
-    return Slurm(conf[1], ours="running already" not in done.stdout), ""
+    return Slurm(conf[1], "running already" not in done.stdout, new), ""
 
 
 def stop_lab(slurm: Slurm) -> None:
-    """Stop the lab if this session has started it."""
+    """Stop the lab if this session has started it, and leave no more of it than there was."""
     if slurm.ours:
-        subprocess.run([LAB / "stop"], timeout=60, check=True, stdin=subprocess.DEVNULL, capture_output=True)
+        command = [str(LAB / "stop"), *(["--purge"] if slurm.new else [])]
+        subprocess.run(command, timeout=60, check=True, stdin=subprocess.DEVNULL, capture_output=True)
 
 
 def _answers() -> bool:

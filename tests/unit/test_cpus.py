@@ -10,7 +10,7 @@ import pytest
 
 import nornir_pools as pools
 from nornir_pools import cpus, hosts
-from nornir_pools.cluster.context import Surroundings, fingerprints
+from nornir_pools.cluster.context import Surroundings, current_umask, fingerprints
 
 from .. import functions
 
@@ -139,7 +139,7 @@ def test_workers_of_this_machine_share_its_cpus(workers: int, each: str, monkeyp
 
 
 def enter(worker: Surroundings, **environment: str | None) -> None:
-    worker.enter({"cwd": os.getcwd(), "path": [None], "umask": 0o077, "environment": environment})
+    worker.enter({"cwd": os.getcwd(), "path": [None], "umask": current_umask(), "environment": environment})
 
 
 def test_a_task_in_a_job_has_the_jobs_cpus_unless_script_or_node_says_other(monkeypatch: pytest.MonkeyPatch) -> None:
