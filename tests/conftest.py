@@ -11,6 +11,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from multiprocessing.util import get_temp_dir
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +53,10 @@ def slurm() -> Iterator[Slurm]:
 def own_tmpdir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """What killed processes leave in TMPDIR goes with the session. (Not `tmp_path`: sockets need a short path.)"""
     tmp_path_factory.getbasetemp()  # stays where it would be without
+    get_temp_dir()  # so does multiprocessing's of this process, which lives until it exits
     before = os.environ.get("TMPDIR")
     with tempfile.TemporaryDirectory(prefix="nornir-pools-tests-", ignore_cleanup_errors=True) as folder:
+        os.chmod(folder, 0o1777)  # as /tmp is: some tests run as an ordinary user
         os.environ["TMPDIR"], tempfile.tempdir = folder, None
         yield
         del os.environ["TMPDIR"]
