@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import resource
 import signal
 import sys
 import tempfile
@@ -19,7 +18,6 @@ import psutil
 import pytest
 
 import nornir_pools as pools
-from nornir_pools.cluster.context import current_umask
 
 from .lab import Slurm, find_slurm, stop_lab
 
@@ -89,13 +87,13 @@ def _environment() -> dict[str, str]:
 
 
 def _process() -> dict[str, Any]:
-    """What else of the process a test may have changed."""
+    """What else of this process a test may have changed."""
+    umask = os.umask(0o077)
+    os.umask(umask)
     return {
-        "umask": current_umask(),
+        "umask": umask,
         "path": list(sys.path),
-        "signals": [signal.getsignal(getattr(signal, name)) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGCHLD")],
-        "limits": [resource.getrlimit(kind) for kind in (resource.RLIMIT_NOFILE, resource.RLIMIT_AS, resource.RLIMIT_FSIZE)],
-        "affinity": os.sched_getaffinity(0),
+        "signals": [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD)],
         "hooks": (sys.excepthook, threading.excepthook, sys.unraisablehook),
     }
 
