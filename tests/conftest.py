@@ -94,7 +94,7 @@ def _process() -> dict[str, Any]:
         "umask": umask,
         "path": list(sys.path),
         "signals": [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD)],
-        "hooks": (sys.excepthook, threading.excepthook, sys.unraisablehook),
+        "hook": sys.excepthook,
     }
 
 
