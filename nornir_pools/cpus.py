@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-__all__ = ["THREAD_VARIABLES", "thread_counts", "usable_cpus"]
+__all__ = ["THREAD_VARIABLES", "cpus_of_nodes", "cpus_set_aside", "thread_counts", "usable_cpus"]
 
 _LIKE_OMP = ("MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")  # without theirs, these libraries go by OMP's
 THREAD_VARIABLES = ("OMP_NUM_THREADS", *_LIKE_OMP, "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS")
@@ -30,6 +31,23 @@ def usable_cpus() -> int:
         count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     of_the_job = [int(text) for name in _OF_THE_JOB if (text := os.environ.get(name, "")).isdigit()]
     return max(1, min([count, *filter(None, of_the_job), *_quotas()]))
+
+
+def cpus_set_aside(environment: Mapping[str, str], executor: str) -> int:
+    """How many CPUs the scheduler has set aside for a job with this environment, on all of its nodes, or for a step in an
+    allocation, on its node; 0 where it has not said, or where the executor of the job's pool does without a scheduler.
+
+    It may be more than was asked for: a node that is the job's alone, or whole cores where they are shared out by the core.
+    """
+    if executor == "allocation":
+        return sum(cpus_of_nodes(environment.get("SLURM_CPUS_ON_NODE", "")))
+    return sum(cpus_of_nodes(environment.get("SLURM_JOB_CPUS_PER_NODE", ""))) if executor == "slurm" else 0
+
+
+def cpus_of_nodes(counts: str) -> list[int]:
+    """The CPUs that a job has on each of its nodes, from SLURM_JOB_CPUS_PER_NODE: "8(x2),4" is [8, 8, 4]."""
+    found = re.findall(r"(\d+)(?:\(x(\d+)\))?", counts)
+    return [int(count) for count, times in found for _ in range(int(times or 1))]
 
 
 def thread_counts(threads: int, environment: Mapping[str, str]) -> dict[str, str]:

@@ -90,9 +90,9 @@ class Options:
     max_failures: int | None = None
     """After so many failed tasks the pool stops; a command fails if its exit status is not 0. None: it goes on."""
     budget_core_hours: float | None = None
-    """What the jobs of a run may use (CPUs × time that they ran); once they have, no further task is begun
-    (BudgetSpentError), and what runs goes on to its end. Jobs go on without the pool's process, and then nobody adds up until
-    it is attached to. None: there is no such limit."""
+    """What the jobs of a run may use: CPUs × time that they ran. On SLURM these are the CPUs that it has set aside, of an
+    exclusive node all. Once so much is used, no further task is begun (BudgetSpentError), and what runs goes on to its end.
+    Jobs go on without the pool's process, and then nobody adds up until it is attached to. None: there is no such limit."""
     frozen_code: bool = True
     """Whether jobs import your own modules as they were when tasks were added. False: as they are when a job imports them."""
     task_timeout: float | None = None

@@ -7,7 +7,6 @@ SLURM shows its step. It comes to an end with its allocation, and for the same r
 from __future__ import annotations
 
 import contextlib
-import re
 import shlex
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .. import settings
+from ..cpus import cpus_of_nodes
 from ..options import Options
 from . import slurm
 from .context import for_submission
@@ -24,7 +24,7 @@ from .local_launcher import START_SECONDS, LocalLauncher
 from .names import allocation_of
 from .polling import States, ask
 
-__all__ = ["AllocationLauncher", "cpus_of_nodes", "ids_of_allocation"]
+__all__ = ["AllocationLauncher", "cpus_by_node", "ids_of_allocation"]
 
 
 class _Step(NamedTuple):
@@ -59,7 +59,7 @@ class AllocationLauncher(LocalLauncher):
                 f"the allocation {self._allocation} that it was to run in is over ({state}); ask for a longer one (salloc "
                 '--time=), or have the pool submit jobs of its own (executor="slurm")'
             )
-        self._nodes = self._nodes or cpus_of_nodes(self._names(), self._cpus)
+        self._nodes = self._nodes or cpus_by_node(self._names(), self._cpus)
         taken = self._taken()
         free = [node for node in self._nodes if node not in taken]
         chosen = ([node for node in free if node not in avoid] or free)[:count]
@@ -147,9 +147,6 @@ def ids_of_allocation(environment: Mapping[str, str]) -> tuple[str, str]:
     return job, f"{array}_{environment['SLURM_ARRAY_TASK_ID']}" if array else job
 
 
-def cpus_of_nodes(nodes: Sequence[str], counts: str) -> dict[str, int]:
-    """How many CPUs an allocation has on each of its nodes; `counts` is as in SLURM_JOB_CPUS_PER_NODE: "8(x2),4"."""
-    cpus: list[int] = []
-    for count, _, times in re.findall(r"(\d+)(\(x(\d+)\))?", counts):
-        cpus += [int(count)] * int(times or 1)
-    return dict(zip(nodes, [*cpus, *[1] * len(nodes)], strict=False))
+def cpus_by_node(nodes: Sequence[str], counts: str) -> dict[str, int]:
+    """How many CPUs an allocation has on each of its nodes; `counts` is as in SLURM_JOB_CPUS_PER_NODE. At least one."""
+    return dict(zip(nodes, [*cpus_of_nodes(counts), *[1] * len(nodes)], strict=False))

@@ -22,13 +22,15 @@ class _Clock:
     start: float
     seen: float
     """Until when it is known to have run."""
-    cpus: int
+    cpus: float
 
 
 class Budget:
     """Adds up what the jobs of a run use: CPUs × time from the worker being up to its leaving, its job's end, or now.
 
-    `hours` is the pool's option `budget_core_hours`; without one, nothing is added up.
+    The CPUs are those that the scheduler has set aside, as the worker tells: of a job that has a node to itself, all of the
+    node's. Where there is no scheduler, they are those that were asked for. `hours` is the pool's option `budget_core_hours`;
+    without one, nothing is added up.
     """
 
     def __init__(self, pool: str, run: str, hours: float | None) -> None:
@@ -37,24 +39,26 @@ class Budget:
         self._hours = hours
         self._spent = 0.0  # core-seconds, by workers that are gone
         self._clocks: dict[str, _Clock] = {}  # by job
+        self._cpus: dict[int, float] = {}  # of a worker, as the last one of each group has told
 
     def restore(self, history: History) -> None:
         """Count what the jobs have used that another process has sent, as the journal has it."""
-        cpus = {number: cpus_of(Options(**plain)) for number, plain in history.groups.items()}
-        self._spent += sum(seconds * cpus[group] for group, seconds in history.used.items())
+        asked = {number: cpus_of(Options(**plain)) for number, plain in history.groups.items()}
+        self._spent += sum(seconds * (cpus or asked[group]) for (group, cpus), seconds in history.used.items())
         for job in history.jobs.values():
             if self._hours is not None and job.up_since:
-                self._clocks[job.id] = _Clock(job.up_since, job.up_since, cpus[job.group])
+                self._clocks[job.id] = _Clock(job.up_since, job.up_since, job.cpus or asked[job.group])
 
-    def note(self, word: str, job: str, options: Options, at: float) -> None:
-        """A worker has said a word, at this time."""
+    def note(self, word: str, job: str, group: Group, at: float, cpus: float = 0.0) -> None:
+        """A worker has said a word, at this time; with `up`, how many `cpus` it has, or 0 if there is no scheduler to tell."""
         if self._hours is None or word == "idle":
             return
         if word == "left" and job in self._clocks:
             self._clocks[job].seen = at
         self._stop(job)  # also if it was up before: its job was started once more
         if word == "up":
-            self._clocks[job] = _Clock(at, at, cpus_of(options))
+            self._cpus[group.number] = cpus or cpus_of(group.options)
+            self._clocks[job] = _Clock(at, at, self._cpus[group.number])
 
     def look(self, jobs: Mapping[str, Job]) -> None:
         """Time has passed. `jobs` are those that have not ended, or of which it is not yet decided what they leave behind."""
@@ -88,7 +92,8 @@ class Budget:
         left = (self._hours - self.used) * 3600
         if left <= 0:
             return 0
-        cost = cpus_of(group.options) * group.seconds / group.finished if group.finished else 0.0
+        cpus = self._cpus.get(group.number) or cpus_of(group.options)
+        cost = cpus * group.seconds / group.finished if group.finished else 0.0
         return min(room, math.ceil((math.ceil(left / cost) - jobs) / group.at_once)) if cost else room
 
     def verdict(self, done: int, left: int) -> BudgetSpentError | None:

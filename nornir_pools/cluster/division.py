@@ -18,7 +18,7 @@ from ..cpus import usable_cpus
 from ..deaths import memory_limit
 from ..options import Options
 
-__all__ = ["Needs", "Node", "enter", "guess", "in_allocation", "job_options", "share"]
+__all__ = ["Needs", "Node", "enter", "guess", "in_allocation", "is_exclusive", "job_options", "share"]
 
 _SIZES = ("slurm_cpus_per_task", "slurm_ntasks_per_node", "tasks_per_node")  # with these a job's CPUs are given as a whole
 _CPUS_OF_A_TASK = ("SLURM_CPUS_PER_TASK", "SRUN_CPUS_PER_TASK")
@@ -55,12 +55,13 @@ def job_options(options: Options) -> Mapping[str, Any]:
         if not any(job.get(name) for name in _SIZES):
             job["cpus_per_task"] = count * (job.get("cpus_per_task") or 1)
         job.update({name: count * job[name] for name in ("mem_gb", "gpus_per_node") if job.get(name)})
-    elif _is_exclusive(job) and job.pop("mem_gb", None) is not None:
+    elif is_exclusive(job) and job.pop("mem_gb", None) is not None:
         job.setdefault("slurm_mem", "0")  # all of the node's: --exclusive alone gives a job all of its CPUs, but not that
     return job
 
 
-def _is_exclusive(job: Mapping[str, Any]) -> bool:
+def is_exclusive(job: Mapping[str, Any]) -> bool:
+    """Whether jobs with these options have their nodes to themselves."""
     return bool(job.get("slurm_exclusive")) or "exclusive" in (job.get("slurm_additional_parameters") or {})
 
 
@@ -78,7 +79,7 @@ def guess(options: Options) -> int:
     job, each = options.job, _count(options.job, "cpus_per_task")
     if options.executor in ("local", "allocation"):
         return max(1, Node.here(os.environ).cpus // each)
-    if _is_exclusive(job):
+    if is_exclusive(job):
         return max(1, (os.cpu_count() or 1) // each)  # perhaps the nodes are as large as this machine
     tasks = _count(job, "slurm_ntasks_per_node", _count(job, "tasks_per_node"))
     return max(1, tasks * _count(job, "slurm_cpus_per_task", each) // each)

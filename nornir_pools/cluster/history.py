@@ -82,6 +82,8 @@ class PastJob:
     born: str = ""
     at_once: int = 0
     """How many workers its job has, if they are known one by one."""
+    cpus: float = 0.0
+    """That the scheduler has set aside for its worker, if it has told."""
 
 
 @dataclass
@@ -104,8 +106,8 @@ class History:
     jobs: dict[str, PastJob] = field(default_factory=dict)
     sendings: dict[str, Sending] = field(default_factory=dict)
     closed: bool = False
-    used: dict[int, float] = field(default_factory=lambda: defaultdict(float))
-    """Seconds that workers were up which are not any more, by group."""
+    used: dict[tuple[int, float], float] = field(default_factory=lambda: defaultdict(float))
+    """Seconds that workers were up which are not any more, by group and the CPUs they had (0: they have not told)."""
 
     def _note_group(self, entry: dict[str, Any]) -> None:
         self.groups[entry["n"]] = entry["options"]
@@ -170,8 +172,9 @@ class History:
         if entry["t"] != "idle":
             at = entry.get("at", entry["time"])
             if job.up_since:
-                self.used[job.group] += max(0.0, at - job.up_since)
+                self.used[job.group, job.cpus] += max(0.0, at - job.up_since)
             job.up_since = at if entry["t"] == "up" else 0.0
+            job.cpus = entry.get("cpus") or 0.0
 
     def _note_ended(self, entry: dict[str, Any]) -> None:
         job = self.jobs.pop(entry["job"], None)

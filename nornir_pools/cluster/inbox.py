@@ -23,7 +23,8 @@ __all__ = ["Inbox"]
 
 logger = logging.getLogger("nornir_pools")
 
-_JOURNALLED = ("job", "group", "worker", "host", "node", "log", "pid", "born", "reason", "at", "at_once")  # of a worker's words
+# Of a worker's words:
+_JOURNALLED = ("job", "group", "worker", "host", "node", "log", "pid", "born", "reason", "at", "at_once", "cpus")
 
 
 class Inbox:
@@ -107,7 +108,8 @@ class Inbox:
             )
             return
         self._supply.take_word(word, facts)
-        self._ledger.budget.note(word, post_of(facts["worker"]), self._ledger.groups[facts["group"]].options, at)
+        group = self._ledger.groups[facts["group"]]
+        self._ledger.budget.note(word, post_of(facts["worker"]), group, at, facts.get("cpus") or 0.0)
         self._spool.note(t=word, **{name: facts.get(name) for name in _JOURNALLED})
 
     def _accept(self, name: str) -> None:

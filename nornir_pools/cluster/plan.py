@@ -11,7 +11,7 @@ from .. import settings
 from . import clusters, slurm
 from .budget import cpus_of
 from .context import for_submission
-from .division import guess, job_options
+from .division import guess, is_exclusive, job_options
 from .launcher import Executor, partition_of
 from .launching import worker_command
 
@@ -38,7 +38,7 @@ class Plan:
     """The time limit in words."""
     core_hours: float | None
     """The most it can cost, without tries that follow on the failure of a job: each task in a job of its own that runs to
-    its time limit. None without a limit, and where no jobs are sent."""
+    its time limit. None without a limit, where no jobs are sent, and where they get whole nodes, which may be of any size."""
     budget: float | None
     """The core-hours at which the pool stops: its option `budget_core_hours`."""
     script: str
@@ -63,7 +63,7 @@ def plan_of(pool: ClusterPool, tasks: int) -> Plan:
     limit = f"{given} min" if given else slurm.default_time(partition_of(executor.parameters, there), there)
     minutes = float(given) if isinstance(given, (int, float)) else minutes_of(str(given or limit.split(" ")[0]))
     cpus = cpus_of(replace(options, job=job_options(options), tasks_at_once=None))
-    hours = None if minutes is None else tasks * cpus_of(options) * minutes / 60
+    hours = None if minutes is None or is_exclusive(options.job) else tasks * cpus_of(options) * minutes / 60
     return Plan("slurm", tasks, jobs, cpus, minutes, limit, hours, budget, script)
 
 

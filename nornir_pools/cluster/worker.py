@@ -25,7 +25,7 @@ from typing import Any
 
 from .. import message
 from .. import outcome as outcomes
-from ..cpus import usable_cpus
+from ..cpus import cpus_set_aside, usable_cpus
 from ..deaths import death_error, oom_kills, process_born
 from ..errors import TaskTimeoutError, WorkerDiedError, WorkerOutOfMemoryError
 from ..limits import Limits
@@ -94,7 +94,8 @@ class Worker:
             self._say("left", reason="mismatch", python=mine, format=FORMAT)
             return
         missing = sum(name not in os.environ for name in self._fingerprints)
-        self._say("up", python=mine, bare=2 * missing > len(self._fingerprints))
+        cpus = cpus_set_aside(os.environ, run.get("executor", "")) / self._mates
+        self._say("up", python=mine, bare=2 * missing > len(self._fingerprints), cpus=cpus)
         self._give_back_claims_of_predecessors()
         try:
             self._serve_tasks()

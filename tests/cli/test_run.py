@@ -84,6 +84,9 @@ def test_a_dry_run_shows_script_and_cost_and_submits_nothing(cli: Cli) -> None:
         for words in ("#!/bin/bash", "#SBATCH --cpus-per-task=2", "#SBATCH --mem=1536", "#SBATCH --time=90", "--array=0-9"):
             assert words in told
         assert "at most 90.0 core-hours" in told  # 30 x 2 CPUs x 1.5 h
+        whole = cli("run", "list.txt", "--time", "1:30:00", "--dry-run", NORNIR_POOLS_SLURM_EXCLUSIVE="true")
+        assert "#SBATCH --exclusive" in whole
+        assert "core-hours" not in whole  # nobody knows how large the nodes are
     assert "30 commands, at most 10 at once" in told
     assert told.endswith("Nothing was submitted.\n")
     assert not Path(".nornir_pools").exists()

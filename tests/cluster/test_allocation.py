@@ -19,6 +19,7 @@ from nornir_pools.cluster.pool import ClusterPool
 from .. import functions
 from ..conftest import until
 from ..lab import Slurm
+from .test_whole_nodes import cpus_told
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(150)]
 ROOT = Path(__file__).resolve().parents[2]
@@ -65,6 +66,7 @@ def test_tasks_run_on_all_nodes_and_nothing_is_submitted(
     assert slurm.jobs() == [allocation]
     assert pool.folder is not None
     assert {task.job for task in pools.look(pool.folder).tasks} == {f"{allocation}-w1", f"{allocation}-w2"}
+    until(lambda: cpus_told(pool) == [1.0] * 16, "it is not told what has been set aside for each", 20)
     go.touch()
     values = [task.wait_return(40) for task in tasks]
     assert len({node for node, _ in values}) == 2
@@ -78,6 +80,7 @@ def test_when_the_allocation_ends_tasks_are_told_why(allocation: str, slurm: Slu
     go = str(tmp_path / "go")
     tasks = [pool.add_task(str(n), functions.touch_and_wait, str(tmp_path / f"mark{n}"), go) for n in range(4)]
     until(lambda: len(list(tmp_path.glob("mark*"))) == 2, "a task a node does not run", 60)
+    until(lambda: cpus_told(pool) == [8.0] * 2, "it is not told what has been set aside for each", 20)
     slurm.run("scancel", allocation)
     errors = [task.exception(60) for task in tasks]
     assert sum(isinstance(error, pools.JobCancelledError) for error in errors) == 2, errors

@@ -63,6 +63,11 @@ def wait_in_company(mark: str, go: str) -> str:
     return "done"
 
 
+def cpus_told(pool: ClusterPool) -> list[object]:
+    """How many CPUs each worker has said that it has."""
+    return [entry["cpus"] for entry in journal(pool) if entry["t"] == "up"]
+
+
 @pytest.fixture
 def local(tmp_path: Path) -> Iterator[Make]:
     """Makes pools with one job, a process of this machine; afterwards none of its processes is left."""
@@ -200,6 +205,19 @@ def test_an_exclusive_job_of_eight_cpus_runs_eight_tasks_at_once(cluster: Make, 
     assert pool.add_task("cpus", functions.surroundings, "SLURM_CPUS_PER_TASK").wait_return(40)["SLURM_CPUS_PER_TASK"] == "1"
     tasks.end(3, 5)
     assert {task.facts["job"] for task in tasks.tasks if not task.cancelled()} == {job}
+
+
+@pytest.mark.slurm
+@pytest.mark.parametrize("at_once", [None, 2])
+def test_a_node_that_is_the_jobs_alone_counts_whole(cluster: Make, tmp_path: Path, at_once: int | None) -> None:
+    pool = cluster(1, cpus_per_task=1, slurm_exclusive=True, tasks_at_once=at_once, budget_core_hours=1.0)
+    count = at_once or 1
+    tasks = Tasks(pool, tmp_path, count)
+    until(lambda: cpus_told(pool) == [8 / count] * count, "it is not told what has been set aside for each", 20)
+    assert pool._run is not None
+    budget = pool._run.watcher.ledger.budget
+    assert sum(clock.cpus for clock in budget._clocks.values()) == 8
+    tasks.end()
 
 
 @pytest.mark.slurm

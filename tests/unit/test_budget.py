@@ -16,7 +16,8 @@ from nornir_pools.cluster.jobs import Group, Job
 from nornir_pools.cluster.spool import Spool
 from nornir_pools.options import Options
 
-FOUR = Options.of({"cpus_per_task": 4})
+FOUR = Group(1, Options.of({"cpus_per_task": 4}))
+ONE = Group(0, Options())
 
 
 def seconds(budget: Budget) -> float:
@@ -27,15 +28,29 @@ def test_a_worker_counts_from_being_up_to_leaving_by_its_cpus() -> None:
     budget = Budget("p", "p-run", 1.0)
     budget.note("up", "1_0", FOUR, 100.0)
     budget.note("idle", "1_0", FOUR, 105.0)
-    budget.note("up", "1_1", Options(), 100.0)
+    budget.note("up", "1_1", ONE, 100.0)
     budget.note("left", "1_0", FOUR, 110.0)
     assert seconds(budget) == 40.0
-    budget.note("left", "1_1", Options(), 103.0)
+    budget.note("left", "1_1", ONE, 103.0)
     assert seconds(budget) == 43.0
-    budget.note("left", "1_1", Options(), 200.0)  # it was idle, looked once more, and goes
+    budget.note("left", "1_1", ONE, 200.0)  # it was idle, looked once more, and goes
     budget.note("up", "1_0", FOUR, 200.0)
     budget.note("left", "1_0", FOUR, 201.0)
     assert seconds(budget) == 47.0
+
+
+def test_the_cpus_are_those_that_the_scheduler_has_set_aside() -> None:
+    budget = Budget("p", "p-run", 100 / 3600)
+    whole = Group(1, FOUR.options)
+    whole.seconds, whole.finished = 2.0, 1
+    assert budget.room(whole, 0, 50) == 13  # of 2 s on 4 CPUs
+    budget.note("up", "1_0", whole, 100.0, 8.0)  # the node is the job's alone
+    budget.note("left", "1_0", whole, 103.0)
+    assert seconds(budget) == 24.0
+    assert budget.room(whole, 0, 50) == 5
+    budget.note("up", "1_1", whole, 100.0)  # started by hand, without a scheduler
+    budget.note("left", "1_1", whole, 103.0)
+    assert seconds(budget) == 36.0
 
 
 def test_one_that_runs_counts_until_now_and_one_that_is_gone_until_then() -> None:
@@ -56,34 +71,34 @@ def test_one_that_runs_counts_until_now_and_one_that_is_gone_until_then() -> Non
 def test_a_journal_tells_what_was_used_before_the_run_was_taken_over(tmp_path: Path) -> None:
     spool = Spool.create(tmp_path / "run")
     spool.note(t="group", n=0, options=Options().plain())
-    spool.note(t="group", n=1, options=FOUR.plain())
+    spool.note(t="group", n=1, options=FOUR.options.plain())
     spool.note(t="sending", name="x", group=1, count=4)
     spool.note(t="jobs", name="x", group=1, ids=["1_0", "1_1", "1_2", "1_3"])
     journal = tmp_path / "run" / "journal.jsonl"
     begun = time.time() - 1000
 
-    def word(word: str, job: str, at: float) -> None:
+    def word(word: str, job: str, at: float, **more: float) -> None:
         facts = {"job": job, "worker": f"{job}-r0", "host": "n1", "node": "n1", "group": 1, "log": "", "pid": 1, "born": "1"}
-        spool.note(t=word, **facts, at=begun + at)
+        spool.note(t=word, **facts, **more, at=begun + at)
 
     def ended(job: str, at: float) -> None:
         with journal.open("a") as file:
             file.write(json.dumps({"t": "ended", "job": job, "state": "FAILED", "claims": [], "time": begun + at}) + "\n")
 
-    word("up", "1_0", 0)
+    word("up", "1_0", 0, cpus=8.0)
     word("idle", "1_0", 5)
     word("left", "1_0", 10)
     word("up", "1_1", 0)
     ended("1_1", 20)
-    word("up", "1_2", 980)
+    word("up", "1_2", 980, cpus=1.5)
     ended("1_3", 30)  # it was never up
     history = read_history(spool)
     spool.close()
     budget = Budget("p", "p-run", 1.0)
     budget.restore(history)
-    assert seconds(budget) == 120.0
+    assert seconds(budget) == 10 * 8 + 20 * 4
     budget.look({"1_2": Job("1_2", 1, up=True)})
-    assert 200 <= budget.used * 3600 < 220
+    assert 190 <= budget.used * 3600 < 200
     unlimited = Budget("p", "p-run", None)
     unlimited.restore(history)
     assert unlimited.verdict(0, 0) is None
@@ -113,12 +128,12 @@ def test_without_a_budget_nothing_is_added_up() -> None:
     budget.look({})
     assert budget.used == 0
     assert budget.verdict(0, 1) is None
-    assert budget.room(Group(0, FOUR), 3, 50) == 50
+    assert budget.room(Group(1, FOUR.options), 3, 50) == 50
 
 
 def test_more_jobs_are_paid_for_by_what_is_left() -> None:
     budget = Budget("p", "p-run", 100 / 3600)
-    group = Group(0, FOUR)
+    group = Group(1, FOUR.options)
     assert budget.room(group, 0, 50) == 50  # nothing is known
     group.seconds, group.finished = 10.0, 2
     assert budget.room(group, 0, 50) == 5

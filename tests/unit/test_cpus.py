@@ -138,6 +138,18 @@ def test_workers_of_this_machine_share_its_cpus(workers: int, each: str, monkeyp
     assert "OMP_NUM_THREADS" not in os.environ
 
 
+@pytest.mark.parametrize(
+    ("counts", "nodes"),
+    [("8(x2),4", [8, 8, 4]), ("2,3,4", [2, 3, 4]), ("16", [16]), ("", []), ("64(x100),32(x2)", [64] * 100 + [32] * 2)],
+)
+def test_a_job_has_the_cpus_that_the_scheduler_has_set_aside_on_all_its_nodes(counts: str, nodes: list[int]) -> None:
+    environment = {"SLURM_JOB_CPUS_PER_NODE": counts, "SLURM_CPUS_ON_NODE": "8", "SLURM_CPUS_PER_TASK": "3"}
+    assert cpus.cpus_of_nodes(counts) == nodes
+    assert cpus.cpus_set_aside(environment, "slurm") == sum(nodes)
+    assert cpus.cpus_set_aside(environment, "allocation") == 8
+    assert cpus.cpus_set_aside(environment, "local") == cpus.cpus_set_aside({}, "slurm") == 0
+
+
 def enter(worker: Surroundings, **environment: str | None) -> None:
     worker.enter({"cwd": os.getcwd(), "path": [None], "umask": current_umask(), "environment": environment})
 

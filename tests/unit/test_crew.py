@@ -9,7 +9,7 @@ import pytest
 
 import nornir_pools as pools
 from nornir_pools.cluster import launching
-from nornir_pools.cluster.allocation import cpus_of_nodes, ids_of_allocation
+from nornir_pools.cluster.allocation import cpus_by_node, ids_of_allocation
 from nornir_pools.cluster.budget import cpus_of
 from nornir_pools.cluster.context import leave_step
 from nornir_pools.cluster.crew import Crew
@@ -58,7 +58,7 @@ def test_a_worker_beside_others_is_known_by_its_job_and_a_number() -> None:
     ("counts", "cpus"), [("8(x2),4", [8, 8, 4]), ("2,3,4", [2, 3, 4]), ("16", [16, 1, 1]), ("", [1, 1, 1]), ("8(x9)", [8] * 3)]
 )
 def test_the_cpus_of_an_allocations_nodes(counts: str, cpus: list[int]) -> None:
-    assert cpus_of_nodes(["a", "b", "c"], counts) == dict(zip("abc", cpus, strict=True))
+    assert cpus_by_node(["a", "b", "c"], counts) == dict(zip("abc", cpus, strict=True))
 
 
 def test_a_requeued_job_gives_back_what_any_of_its_workers_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
