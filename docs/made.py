@@ -22,7 +22,7 @@ GROUPS: dict[str, tuple[str, str]] = {
     "watcher": (
         "cluster",
         "watcher supply submissions audit endings obituary retries refusals ledger budget failures jobs nodes cancelling "
-        "values talker inbox dismissals roll",
+        "idle_cpus values talker inbox dismissals roll",
     ),
     "launcher": ("cluster", "launcher local_launcher allocation launching"),
     "looking": ("cluster", "views reading clearing"),

@@ -46,7 +46,7 @@ TIERS: tuple[tuple[str, ...], ...] = (
     ("cluster.spool",),
     ("cluster.shared", "cluster.history", "cluster.places"),
     ("cluster.views", "cluster.budget", "cluster.frozen"),
-    ("cluster.freezing", "cluster.keys"),
+    ("cluster.freezing", "cluster.keys", "cluster.idle_cpus"),
     ("cluster.reading",),
     ("cluster.child", "cluster.clearing", "cluster.cancelling", "cluster.arrays"),
     ("cluster.doubt", "cluster.offers", "cluster.beginning", "cluster.pace"),

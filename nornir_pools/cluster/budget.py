@@ -39,7 +39,6 @@ class Budget:
         self._hours = hours
         self._spent = 0.0  # core-seconds, by workers that are gone
         self._clocks: dict[str, _Clock] = {}  # by job
-        self._cpus: dict[int, float] = {}  # of a worker, as the last one of each group has told
 
     def restore(self, history: History) -> None:
         """Count what the jobs have used that another process has sent, as the journal has it."""
@@ -49,16 +48,15 @@ class Budget:
             if self._hours is not None and job.up_since:
                 self._clocks[job.id] = _Clock(job.up_since, job.up_since, job.cpus or asked[job.group])
 
-    def note(self, word: str, job: str, group: Group, at: float, cpus: float = 0.0) -> None:
-        """A worker has said a word, at this time; with `up`, how many `cpus` it has, or 0 if there is no scheduler to tell."""
+    def note(self, word: str, job: str, group: Group, at: float) -> None:
+        """A worker has said a word, at this time."""
         if self._hours is None or word == "idle":
             return
         if word == "left" and job in self._clocks:
             self._clocks[job].seen = at
         self._stop(job)  # also if it was up before: its job was started once more
         if word == "up":
-            self._cpus[group.number] = cpus or cpus_of(group.options)
-            self._clocks[job] = _Clock(at, at, self._cpus[group.number])
+            self._clocks[job] = _Clock(at, at, group.set_aside or cpus_of(group.options))
 
     def look(self, jobs: Mapping[str, Job]) -> None:
         """Time has passed. `jobs` are those that have not ended, or of which it is not yet decided what they leave behind."""
@@ -92,8 +90,7 @@ class Budget:
         left = (self._hours - self.used) * 3600
         if left <= 0:
             return 0
-        cpus = self._cpus.get(group.number) or cpus_of(group.options)
-        cost = cpus * group.seconds / group.finished if group.finished else 0.0
+        cost = (group.set_aside or cpus_of(group.options)) * group.seconds / group.finished if group.finished else 0.0
         return min(room, math.ceil((math.ceil(left / cost) - jobs) / group.at_once)) if cost else room
 
     def verdict(self, done: int, left: int) -> BudgetSpentError | None:

@@ -12,6 +12,7 @@ from ..errors import SpoolError
 from ..outcome import Outcome
 from .cancelling import Cancelling
 from .history import told
+from .idle_cpus import IdleCpus
 from .lag import Lag
 from .ledger import Ledger
 from .names import post_of, word_order
@@ -42,6 +43,7 @@ class Inbox:
         self._supply = supply
         self._cancelling = cancelling
         self._lag = lag
+        self._idle_cpus = IdleCpus(pool)
         self._accepted: dict[int, tuple[Outcome, dict[str, Any]]] = {}  # by task: outcomes, with what to journal of them
 
     def collect(self) -> bool:
@@ -108,8 +110,7 @@ class Inbox:
             )
             return
         self._supply.take_word(word, facts)
-        group = self._ledger.groups[facts["group"]]
-        self._ledger.budget.note(word, post_of(facts["worker"]), group, at, facts.get("cpus") or 0.0)
+        self._ledger.budget.note(word, post_of(facts["worker"]), self._ledger.groups[facts["group"]], at)
         self._spool.note(t=word, **{name: facts.get(name) for name in _JOURNALLED})
 
     def _accept(self, name: str) -> None:
@@ -156,3 +157,4 @@ class Inbox:
         if "started" in facts:
             self._supply.endings.note_end(number, facts)
             self._ledger.note_time(group, facts["finished"] - facts["started"])
+            self._idle_cpus.note(group, facts)

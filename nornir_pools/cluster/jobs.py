@@ -151,6 +151,8 @@ class Group:
     """How many workers there are, as these were told."""
     seen: int = 0
     """How many tasks its jobs run at once, as the last one has said; 0: none has said it."""
+    set_aside: float = 0.0
+    """CPUs that SLURM has set aside for a worker of its jobs, as the last one has said; 0: none has said it."""
     start_delay: float = 1.0
     """Seconds from sending a job to its worker being up, as last seen."""
     first_up: float | None = None

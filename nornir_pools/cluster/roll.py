@@ -72,6 +72,7 @@ class Roll:
         group, now = self._ledger.groups[job.group], time.monotonic()
         job.up, job.idle, job.left, job.unneeded, job.interrupted_at = True, False, False, False, None
         job.up_at = now
+        group.set_aside = facts.get("cpus") or 0.0
         if facts["worker"] not in job.workers:
             job.workers.append(facts["worker"])
             job.at_once = facts.get("at_once") or 0

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import psutil
 import pytest
 
 import nornir_pools as pools
-from nornir_pools.cluster import supply
+from nornir_pools.cluster import idle_cpus, supply
 from nornir_pools.cluster.pool import ClusterPool
 from nornir_pools.cluster.views import RunView
 
@@ -218,6 +220,19 @@ def test_a_node_that_is_the_jobs_alone_counts_whole(cluster: Make, tmp_path: Pat
     budget = pool._run.watcher.ledger.budget
     assert sum(clock.cpus for clock in budget._clocks.values()) == 8
     tasks.end()
+
+
+@pytest.mark.slurm
+def test_whoever_pays_for_a_whole_node_and_uses_one_cpu_is_told(
+    cluster: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(idle_cpus, "ENOUGH", 0.5)
+    with caplog.at_level(logging.WARNING):
+        pool = cluster(1, slurm_exclusive=True)
+        for number in range(3):
+            pool.add_task(f"task {number}", time.sleep, 0.4).wait_return(60)
+    (said,) = [record.getMessage() for record in caplog.records if "set aside" in record.getMessage()]
+    assert "SLURM has set aside 8 CPUs for a job that asks for 1, and tasks have used 0.0 of them" in said
 
 
 @pytest.mark.slurm

@@ -44,11 +44,13 @@ def test_the_cpus_are_those_that_the_scheduler_has_set_aside() -> None:
     whole = Group(1, FOUR.options)
     whole.seconds, whole.finished = 2.0, 1
     assert budget.room(whole, 0, 50) == 13  # of 2 s on 4 CPUs
-    budget.note("up", "1_0", whole, 100.0, 8.0)  # the node is the job's alone
+    whole.set_aside = 8.0  # the node is the job's alone
+    budget.note("up", "1_0", whole, 100.0)
     budget.note("left", "1_0", whole, 103.0)
     assert seconds(budget) == 24.0
     assert budget.room(whole, 0, 50) == 5
-    budget.note("up", "1_1", whole, 100.0)  # started by hand, without a scheduler
+    whole.set_aside = 0.0  # started by hand, without a scheduler
+    budget.note("up", "1_1", whole, 100.0)
     budget.note("left", "1_1", whole, 103.0)
     assert seconds(budget) == 36.0
 
