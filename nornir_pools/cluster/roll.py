@@ -41,6 +41,8 @@ class Roll:
             job.died, job.gone_since = past.reason.removeprefix(_DIED), time.monotonic()
         job.log = job.log or self._spool.log_path(f"{job.id}.log")
         self._jobs[job.id] = job
+        if past.cpus:
+            self._ledger.groups[job.group].set_aside = past.cpus
         if job.at_once:
             self._ledger.groups[job.group].seen = job.at_once
             self._called |= {_start_of(worker) for worker in past.workers}

@@ -216,10 +216,20 @@ def test_a_node_that_is_the_jobs_alone_counts_whole(cluster: Make, tmp_path: Pat
     count = at_once or 1
     tasks = Tasks(pool, tmp_path, count)
     until(lambda: cpus_told(pool) == [8 / count] * count, "it is not told what has been set aside for each", 20)
+    assert counted(pool) == (8.0, 8 / count)
+    pool.detach()
+    assert pool.folder is not None
+    again = pools.attach(pool.folder)
+    assert counted(again) == (8.0, 8 / count)
+    tasks.go.touch()
+    again.shutdown()
+
+
+def counted(pool: ClusterPool) -> tuple[float, float]:
+    """The CPUs that count for the budget right now, and those of a worker."""
     assert pool._run is not None
-    budget = pool._run.watcher.ledger.budget
-    assert sum(clock.cpus for clock in budget._clocks.values()) == 8
-    tasks.end()
+    ledger = pool._run.watcher.ledger
+    return sum(clock.cpus for clock in ledger.budget._clocks.values()), ledger.groups[0].set_aside
 
 
 @pytest.mark.slurm
