@@ -73,6 +73,7 @@ def _facts(name: str, tasks: Iterable[TaskView]) -> dict[str, Any]:
         "cpus_used": sum(task.cpu or 0.0 for task in tasks) / max(sum(seconds), 1e-9),
         "memory": max(task.memory or 0 for task in tasks),
         "cpus_asked": asked["cpus"],
+        "cpus_set_aside": tasks[0].set_aside,
         "memory_asked": asked["memory"],
         "time_asked": asked["time"],
     }
@@ -103,6 +104,10 @@ def _advice(facts: Mapping[str, Any]) -> list[str]:
         found.append(f"{max(1, math.ceil(facts['cpus_used']))} of {facts['cpus_asked']} CPUs would do")
     if facts["cpus_used"] > 1.2 * facts["cpus_asked"]:
         found.append(f"it uses more CPUs than it asks for: --cpus {math.ceil(facts['cpus_used'])}")
+    given = facts["cpus_set_aside"] or 0.0
+    if given > 2 * facts["cpus_asked"] and facts["cpus_used"] < given / 4:  # (the log says it in this case, too)
+        node = f"{given:g} CPUs were set aside for each, as of a whole node"
+        found.append(f'{node}: with tasks_at_once="auto" a job runs as many side by side as fit')
     if facts["time_asked"] is not None and facts["time_asked"] > 4 * facts["longest"] and facts["time_asked"] > 600:
         found.append(f"the longest took {duration(facts['longest'])}: a shorter --time may start sooner")
     return found

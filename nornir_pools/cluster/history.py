@@ -106,6 +106,8 @@ class History:
     jobs: dict[str, PastJob] = field(default_factory=dict)
     sendings: dict[str, Sending] = field(default_factory=dict)
     closed: bool = False
+    set_aside: dict[int, float] = field(default_factory=dict)
+    """CPUs that SLURM has set aside for a worker, by group, as the last one has told."""
     used: dict[tuple[int, float], float] = field(default_factory=lambda: defaultdict(float))
     """Seconds that workers were up which are not any more, by group and the CPUs they had (0: they have not told)."""
 
@@ -164,6 +166,8 @@ class History:
         job.log, job.reason = entry["log"], entry.get("reason") or ""
         if entry["worker"] not in job.workers:
             job.workers.append(entry["worker"])
+        if entry.get("cpus"):
+            self.set_aside[job.group] = entry["cpus"]
         job.pid, job.born, job.at_once = entry["pid"], entry["born"], entry.get("at_once") or 0
 
     _note_up = _note_idle = _note_left = _note_word

@@ -27,14 +27,15 @@ class IdleCpus:
 
     def note(self, group: Group, facts: Mapping[str, Any]) -> None:
         """A task of the group has run. (Of one whose process has died nothing was measured.)"""
-        if group.set_aside <= MORE * cpus_of(group.options) or group.seen or "cpu" not in facts:
+        asked = cpus_of(group.options)
+        if group.set_aside <= MORE * asked or group.seen or "cpu" not in facts:
             return
         before, used = self._measured.get(group.number, (0.0, 0.0))
         seconds, used = before + facts["finished"] - facts["started"], used + facts["cpu"]
         self._measured[group.number] = seconds, used
-        if before < ENOUGH <= seconds and used < group.set_aside * seconds / IDLE:
+        if before < ENOUGH <= seconds and used / seconds < group.set_aside / IDLE:
             logger.warning(
                 "pool %r: SLURM has set aside %g CPUs for a job that asks for %d, and tasks have used %.1f of them so far; if "
                 'that is a whole node, tasks_at_once="auto" has a job run as many tasks side by side as fit',
-                *(self._pool, group.set_aside, cpus_of(group.options), used / seconds),
+                *(self._pool, group.set_aside, asked, used / seconds),
             )

@@ -104,6 +104,7 @@ def _task(
         "again": past.why,
         "reused": past.reused or None,
         "options": history.groups[past.group]["job"] if past.group in history.groups else {},
+        "set_aside": history.set_aside.get(past.group),
     }
     if past.cancelled or (history.closed and not past.over):  # (closed by Ctrl-C: what was left is cancelled)
         return TaskView(state="cancelled", finished=past.ended or None, **known)

@@ -61,6 +61,8 @@ class TaskView:
     """What became of each try before the last."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """The job options it was given."""
+    set_aside: float | None = None
+    """CPUs that SLURM has set aside for it, which may be more than it asked for; None: not known (yet)."""
     again: str = ""
     """Why a script that was run again has run it once more."""
     reused: float | None = None

@@ -257,6 +257,21 @@ def test_efficiency_is_near_what_a_task_was_made_to_use(cli: Cli) -> None:
     assert re.search(r"^large #: .*--mem [\d.]+G would do$", told, re.MULTILINE)
 
 
+@pytest.mark.slurm
+def test_efficiency_tells_of_cpus_that_were_paid_for_and_idle(cli: Cli) -> None:
+    pool = pools.GetClusterPool("whole", 1, executor=cli.executor, slurm_exclusive=True)
+    pool.add_task("sleeps", time.sleep, 0.5).wait_return(60)
+    pool.shutdown()
+    (row,) = cli.data("efficiency", "whole")
+    told = cli("efficiency", "whole")
+    if cli.executor == "slurm":
+        assert row["cpus_set_aside"] == 8
+        assert 'sleeps: 8 CPUs were set aside for each, as of a whole node: with tasks_at_once="auto"' in told
+    else:
+        assert row["cpus_set_aside"] is None
+        assert "set aside" not in told
+
+
 def _use(size: int, seconds: float) -> int:
     import time
 
