@@ -16,17 +16,19 @@ import os
 import sys
 import threading
 from collections import Counter, defaultdict, deque
+from collections.abc import Mapping
 from concurrent import futures
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import outcome as outcomes
-from ..errors import PoolError
+from ..errors import PoolError, SpoolError
 from ..task import CommandTask, Task
 from .adopting import adopt, outcome_of
 from .history import History, PastTask
 from .keys import Key, Keys
 from .names import run_prefix
+from .reading import view_run
 from .spool import FORMAT, Spool, task_name
 
 if TYPE_CHECKING:
@@ -47,12 +49,12 @@ def resume(pool: ClusterPool) -> Run:
     """
     from .run import Run  # submitit: 70 ms
 
-    path = _earlier_run(pool)
+    path, other = _earlier_run(pool)
     if path is None:
         run = Run.create(pool, pool.runs_folder, pool._finish)
         pool._resumption = Resumption(pool, run, History(), {})
         return run
-    run, history = Run.reopen(pool, Spool(path), pool._finish, resuming=True)
+    run, history = Run.reopen(pool, Spool(path), pool._finish, resuming=True, of_other_jobs=other)
     unfinished = adopt(pool, run, history, finished=False)
     pool._resumption = Resumption(pool, run, history, unfinished)
     run.watcher.start()
@@ -62,7 +64,8 @@ def resume(pool: ClusterPool) -> Run:
     return run
 
 
-def _earlier_run(pool: ClusterPool) -> Path | None:
+def _earlier_run(pool: ClusterPool) -> tuple[Path | None, bool]:
+    """The run to go on with, if there is one, and whether its jobs were of another kind."""
     found: list[tuple[float, Path, dict[str, Any]]] = []
     folder = pool.runs_folder
     for path in folder.glob(f"{run_prefix(pool.name)}-*") if folder.is_dir() else ():
@@ -77,22 +80,41 @@ def _earlier_run(pool: ClusterPool) -> Path | None:
         if facts["pool"] == pool.name and facts["options"].get("resume"):
             found.append((facts["started"], path, facts))
     if not found:
-        return None
+        return None, False
     _, path, facts = max(found)
-    if problem := _problem(pool, facts):
+    other = _other_jobs(pool, facts)
+    if problem := _problem(path, facts, other):
         logger.warning("pool %r: the run %s cannot be resumed, so all is run anew: %s", pool.name, path.name, problem)
-        return None
-    return path
+        return None, False
+    return path, bool(other)
 
 
-def _problem(pool: ClusterPool, facts: dict[str, Any]) -> str:
-    mine = {
-        "format": FORMAT,
-        "python": "{}.{}".format(*sys.version_info),
-        "executor": pool.executor,
-        "host": os.uname().nodename if pool.executor == "local" else facts["host"],
-    }
-    return ", ".join(f"its {name} is {facts[name]}, not {value}" for name, value in mine.items() if facts[name] != value)
+def _other_jobs(pool: ClusterPool, facts: Mapping[str, Any]) -> str:
+    """How the jobs of a run are others than this pool's; "" if they are of one kind, and in reach."""
+    if facts["executor"] != pool.executor:
+        return f"its executor is {facts['executor']}, not {pool.executor}"
+    here = os.uname().nodename
+    if pool.executor == "local" and facts["host"] != here:
+        return f"its jobs are processes of {facts['host']}, not of {here}"
+    return ""
+
+
+def _problem(path: Path, facts: Mapping[str, Any], other: str) -> str:
+    """Why a run cannot be gone on with; "" if it can."""
+    mine = {"format": FORMAT, "python": "{}.{}".format(*sys.version_info)}
+    differing = ", ".join(f"its {name} is {facts[name]}, not {value}" for name, value in mine.items() if facts[name] != value)
+    if differing or not other or _is_over(path):
+        return differing
+    return f"{other}, and not all of it is over; nornir-pools cancel {path.name} ends it, and then it can be gone on with"
+
+
+def _is_over(path: Path) -> bool:
+    """Whether a run has nothing left to do, and no jobs. (What cannot be reached from here may be alive.)"""
+    view = view_run(path)
+    try:
+        return not view.unfinished and not view.live_jobs()
+    except SpoolError:
+        return False
 
 
 class Resumption:

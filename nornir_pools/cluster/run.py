@@ -100,16 +100,26 @@ class Run:
 
     @classmethod
     def reopen(
-        cls, pool: ClusterPool, spool: Spool, finish: Callable[[Task, Outcome | None], None], *, resuming: bool = False
+        cls,
+        pool: ClusterPool,
+        spool: Spool,
+        finish: Callable[[Task, Outcome | None], None],
+        *,
+        resuming: bool = False,
+        of_other_jobs: bool = False,
     ) -> tuple[Run, History]:
         """Become the holder of a run that another process has left; its watcher is not started yet.
 
-        With `resuming` it may have been closed, and is this pool's from now on. Raises RunBusyError if a live process holds it,
+        With `resuming` it may have been closed, and is this pool's from now on; if it was `of_other_jobs`, which are over, this
+        pool's launcher is not to be asked for them. Raises RunBusyError if a live process holds it,
         RunNotFoundError if it was closed.
         """
         lease = Lease(spool)
         try:
             lease.take()
+            if of_other_jobs:
+                spool.resume()  # (a line that was cut off ends with what this notes)
+                spool.note(t="closed")
             history = read_history(spool)
             if history.closed and not resuming:
                 raise RunNotFoundError(f"the run {spool.path.name} was closed: its values are gone")

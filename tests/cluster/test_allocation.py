@@ -19,6 +19,7 @@ from nornir_pools.cluster.pool import ClusterPool
 from .. import functions
 from ..conftest import until
 from ..lab import Slurm
+from .test_resume import count_and_add
 from .test_whole_nodes import cpus_told
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(150)]
@@ -73,6 +74,17 @@ def test_tasks_run_on_all_nodes_and_nothing_is_submitted(
     assert not any(left for _, left in values)
     pool.shutdown()
     until(lambda: not slurm.run("squeue", "-h", "-s", "-j", allocation, "-o", "%j").count("-w"), "steps stay", 20)
+
+
+def test_what_was_done_without_an_allocation_is_not_done_again_in_one(
+    allocation: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # the tasks', too
+    for executor, count in (("local", 2), ("allocation", 4)):
+        with get(tmp_path, executor=executor, resume=True) as pool:
+            tasks = [pool.add_task("t", count_and_add, n) for n in range(count)]
+            assert [task.wait_return(60) for task in tasks] == list(range(1, count + 1))
+    assert sorted((tmp_path / "ledger").read_text().split()) == ["0", "1", "2", "3"]
 
 
 def test_when_the_allocation_ends_tasks_are_told_why(allocation: str, slurm: Slurm, tmp_path: Path) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -21,6 +23,7 @@ from nornir_pools.cluster.pool import ClusterPool
 
 from .. import functions
 from ..conftest import until
+from ..lab import Slurm
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.timeout(120)
@@ -89,7 +92,7 @@ def get() -> Iterator[Callable[..., ClusterPool]]:
 
     def make(**options: object) -> ClusterPool:
         pools.ClosePools()
-        return pools.GetClusterPool("work", 2, executor="local", folder="runs", **{"resume": True, **options})
+        return pools.GetClusterPool("work", 2, folder="runs", **{"executor": "local", "resume": True, **options})
 
     yield make
     pools.ClosePools()
@@ -397,3 +400,83 @@ def test_what_still_runs_can_be_cancelled_by_the_next_script(get: Callable[..., 
     Path("go").touch()
     assert pool.add_task("running", functions.touch_and_wait, "up", "go").wait_return(40) is None
     assert pools.look("work").task("running").again == "it was cancelled"
+
+
+# --- runs of another kind of jobs, another machine, another Python
+
+
+@pytest.mark.slurm
+@pytest.mark.parametrize("kinds", [("local", "slurm"), ("slurm", "local")])
+def test_a_run_that_is_over_is_gone_on_with_by_another_kind_of_jobs(
+    get: Callable[..., ClusterPool], slurm: Slurm, kinds: tuple[str, str]
+) -> None:
+    pool = get(executor=kinds[0])
+    assert [pool.add_task("t", count_and_add, n).wait_return(60) for n in range(3)] == [1, 2, 3]
+    again = get(executor=kinds[1])
+    assert [again.add_task("t", count_and_add, n).wait_return(60) for n in range(5)] == [1, 2, 3, 4, 5]
+    assert lines("ledger") == ["0", "1", "2", "3", "4"]
+    assert again.folder is not None
+    assert again.folder == pool.folder
+    view = pools.look(again.folder)
+    assert (view.executor, view.counts["succeeded"]) == (kinds[1], 5)
+    assert [task.job.startswith("L") for task in view.tasks] == [kinds[0] == "local"] * 3 + [kinds[1] == "local"] * 2
+
+
+def test_one_of_another_machine_that_is_over_is_gone_on_with(get: Callable[..., ClusterPool]) -> None:
+    pool = get()
+    assert pool.add_task("t", count_and_add, 1).wait_return(40) == 2
+    pools.ClosePools()
+    assert pool.folder is not None
+    pretend_it_was(pool.folder, host="another")
+    again = get()
+    assert again.add_task("t", count_and_add, 1).wait_return(40) == 2
+    assert (lines("ledger"), again.folder) == (["1"], pool.folder)
+
+
+@pytest.mark.slurm
+def test_one_that_is_not_over_is_left_alone_by_another_kind_of_jobs_until_it_is_cancelled(
+    get: Callable[..., ClusterPool], slurm: Slurm, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = get(executor="slurm")
+    assert first.add_task("done", count_and_add, 1).wait_return(60) == 2
+    first.add_task("runs", functions.touch_and_wait, "mark", "go")
+    until(Path("mark").exists, "the task does not start", 60)
+    first.detach()
+    other = get()
+    assert other.add_task("done", count_and_add, 1).wait_return(40) == 2
+    assert first.folder is not None
+    assert other.folder is not None
+    assert other.folder != first.folder
+    advice = f"nornir-pools cancel {first.folder.name} ends it, and then it can be gone on with"
+    assert f"all is run anew: its executor is slurm, not local, and not all of it is over; {advice}" in caplog.text
+    assert lines("ledger") == ["1", "1"]
+    pools.ClosePools()
+    shutil.rmtree(other.folder)
+    pools.cancel(first.folder)
+    until(lambda: not slurm.jobs(), "its job is not cancelled", 40)
+    Path("go").touch()
+    with (first.folder / "journal.jsonl").open("a") as journal:
+        journal.write('{"t": "idle", "wor')  # the machine went down
+    last = get()
+    tasks = [last.add_task("done", count_and_add, 1), last.add_task("runs", functions.touch_and_wait, "mark", "go", "value")]
+    assert [task.wait_return(40) for task in tasks] == [2, "value"]
+    assert (last.folder, lines("ledger")) == (first.folder, ["1", "1"])
+    entries = [line for line in (first.folder / "journal.jsonl").read_text().splitlines() if line.startswith('{"t": "closed"')]
+    assert len(entries) == 1  # so that SLURM's jobs are not looked for among this machine's processes
+
+
+def test_one_of_another_python_is_left_alone(get: Callable[..., ClusterPool], caplog: pytest.LogCaptureFixture) -> None:
+    pool = get()
+    assert pool.add_task("t", count_and_add, 1).wait_return(40) == 2
+    pools.ClosePools()
+    assert pool.folder is not None
+    pretend_it_was(pool.folder, python="3.9")
+    again = get()
+    assert again.add_task("t", count_and_add, 1).wait_return(40) == 2
+    assert "cannot be resumed, so all is run anew: its python is 3.9, not 3." in caplog.text
+    assert lines("ledger") == ["1", "1"]
+
+
+def pretend_it_was(run: Path, **facts: str) -> None:
+    """Change what a run says of itself."""
+    (run / "run.json").write_text(json.dumps({**json.loads((run / "run.json").read_text()), **facts}))
