@@ -43,7 +43,7 @@ __all__ = ["FORMAT", "HANDED_BACK", "IN_DOUBT", "Spool", "task_attempt", "task_n
 FORMAT = 2
 HANDED_BACK, IN_DOUBT = "~", "?"  # at the end of an outcome's name
 _FOLDERS = ("shared", "todo", "claimed", "inbox", "packs", "jobs")
-_DELIVERED = re.compile(r"\+.+\.\d+\.[a-z]+$|\d+\.\d+\..")
+_CALL, _DELIVERED = re.compile(r"\d+\.\d+$"), re.compile(r"\+.+\.\d+\.[a-z]+$|\d+\.\d+\..")  # and nothing of others
 _ASIDE, _SEIZED = ".withdrawn.", ".seized."
 
 
@@ -161,7 +161,7 @@ class Spool(Packs):
         for worker in self.names("claimed"):
             found.update(dict.fromkeys(self.claims(worker), f"claimed/{worker}"))
         found.update(dict.fromkeys((".".join(name.split(".")[:2]) for name in self.answers()), "inbox"))
-        return found
+        return {name: folder for name, folder in found.items() if _CALL.match(name)}
 
     def drop_claim(self, worker: str, task: str) -> None:
         """A claimed call is over."""
@@ -226,7 +226,7 @@ class Spool(Packs):
 
     def claims(self, worker: str) -> list[str]:
         """The calls that a worker has taken and not answered."""
-        return sorted(self.names(f"claimed/{worker}"))
+        return sorted(filter(_CALL.match, self.names(f"claimed/{worker}")))
 
     def give_back(self, group: int, task: str, worker: str) -> bool:
         """Let a claimed call wait again."""
@@ -256,7 +256,7 @@ class Spool(Packs):
 
     def answers(self) -> set[str]:
         """The outcomes (TASK.WORKER) that the pool has not taken in, handed back or not."""
-        return {name.rstrip(HANDED_BACK + IN_DOUBT) for name in self.names("inbox") if not name.startswith("+")}
+        return {name.rstrip(HANDED_BACK + IN_DOUBT) for name in filter(_DELIVERED.match, self.names("inbox")) if name[0] != "+"}
 
     def keep_failed_call(self, worker: str, task: str) -> None:
         """A claimed call has failed: it stays, beside its outcome, for whoever wants to run it again."""

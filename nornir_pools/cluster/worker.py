@@ -94,8 +94,8 @@ class Worker:
             self._say("left", reason="mismatch", python=mine, format=FORMAT)
             return
         missing = sum(name not in os.environ for name in self._fingerprints)
-        cpus = cpus_set_aside(os.environ, run.get("executor", "")) / self._mates
-        self._say("up", python=mine, bare=2 * missing > len(self._fingerprints), cpus=cpus)
+        self._me["cpus"] = cpus_set_aside(os.environ, run.get("executor", "")) / self._mates
+        self._say("up", python=mine, bare=2 * missing > len(self._fingerprints))
         self._give_back_claims_of_predecessors()
         try:
             self._serve_tasks()

@@ -223,6 +223,9 @@ def test_a_node_that_is_the_jobs_alone_counts_whole(cluster: Make, tmp_path: Pat
     assert counted(again) == (8.0, 8 / count)
     tasks.go.touch()
     again.shutdown()
+    words = [entry for entry in journal(again) if entry["t"] in ("up", "idle", "left")]
+    assert len(words) >= 2 * count
+    assert {entry["cpus"] for entry in words} == {8 / count}  # a worker may say "up" more than once
 
 
 def counted(pool: ClusterPool) -> tuple[float, float]:

@@ -352,7 +352,9 @@ def test_a_file_that_no_worker_has_delivered_is_let_be(run: Make) -> None:
     here = run()
     for name in ("notes.txt", "0000001.0", "+strange"):
         (here.spool.path / "inbox" / name).write_text("from somebody else")
+    assert not here.spool.unanswered()
     here.add()
+    assert list(here.spool.unanswered()) == ["0000001.0"]
     here.work(here.job(), 1)
     assert here.values() == [1]
 
