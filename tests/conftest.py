@@ -114,7 +114,7 @@ def own_place(own_environment: None, tmp_path: Path, monkeypatch: pytest.MonkeyP
     gc.collect()  # a ResourceWarning belongs to the test that caused it
 
 
-def until(reached: Callable[[], bool], what: str, seconds: float = 10.0) -> None:
+def until(reached: Callable[[], bool], what: str, seconds: float = 30.0) -> None:
     """Wait for something that is bound to happen; fail if it does not."""
     end = time.monotonic() + seconds
     while not reached():

@@ -130,7 +130,7 @@ def test_jobs_without_work_are_cancelled_before_they_start(
     tasks = [pool.submit(functions.touch_and_wait, str(tmp_path / "ran"), str(tmp_path / "go")) for _ in range(5)]
     until(lambda: len(slurm.jobs()) == 5, "jobs are not sent")
     assert all(task.cancel() for task in tasks)
-    until(lambda: not slurm.jobs(), "jobs stay")
+    until(lambda: not slurm.jobs(), "jobs stay", 40)  # they are let go of ten seconds apart
     assert not (tmp_path / "ran").exists()
 
 
