@@ -110,8 +110,8 @@ def _problem(path: Path, facts: Mapping[str, Any], other: str) -> str:
 
 def _is_over(path: Path) -> bool:
     """Whether a run has nothing left to do, and no jobs. (What cannot be reached from here may be alive.)"""
-    view = view_run(path)
     try:
+        view = view_run(path)
         return not view.unfinished and not view.live_jobs()
     except SpoolError:
         return False

@@ -423,14 +423,10 @@ def test_a_run_that_is_over_is_gone_on_with_by_another_kind_of_jobs(
 
 
 def test_one_of_another_machine_that_is_over_is_gone_on_with(get: Callable[..., ClusterPool]) -> None:
-    pool = get()
-    assert pool.add_task("t", count_and_add, 1).wait_return(40) == 2
-    pools.ClosePools()
-    assert pool.folder is not None
-    pretend_it_was(pool.folder, host="another")
+    run = run_of(get, host="another")
     again = get()
     assert again.add_task("t", count_and_add, 1).wait_return(40) == 2
-    assert (lines("ledger"), again.folder) == (["1"], pool.folder)
+    assert (lines("ledger"), again.folder) == (["1"], run)
 
 
 @pytest.mark.slurm
@@ -466,17 +462,18 @@ def test_one_that_is_not_over_is_left_alone_by_another_kind_of_jobs_until_it_is_
 
 
 def test_one_of_another_python_is_left_alone(get: Callable[..., ClusterPool], caplog: pytest.LogCaptureFixture) -> None:
-    pool = get()
-    assert pool.add_task("t", count_and_add, 1).wait_return(40) == 2
-    pools.ClosePools()
-    assert pool.folder is not None
-    pretend_it_was(pool.folder, python="3.9")
-    again = get()
-    assert again.add_task("t", count_and_add, 1).wait_return(40) == 2
+    run_of(get, python="3.9")
+    assert get().add_task("t", count_and_add, 1).wait_return(40) == 2
     assert "cannot be resumed, so all is run anew: its python is 3.9, not 3." in caplog.text
     assert lines("ledger") == ["1", "1"]
 
 
-def pretend_it_was(run: Path, **facts: str) -> None:
-    """Change what a run says of itself."""
-    (run / "run.json").write_text(json.dumps({**json.loads((run / "run.json").read_text()), **facts}))
+def run_of(get: Callable[..., ClusterPool], **facts: str) -> Path:
+    """A run with one task that is over, which says of itself what it is told to."""
+    pool = get()
+    assert pool.add_task("t", count_and_add, 1).wait_return(40) == 2
+    pools.ClosePools()
+    assert pool.folder is not None
+    description = pool.folder / "run.json"
+    description.write_text(json.dumps({**json.loads(description.read_text()), **facts}))
+    return pool.folder
