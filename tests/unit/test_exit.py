@@ -146,13 +146,21 @@ pool = {get}
 task = {add}
 while not os.path.exists("started"):
     time.sleep(0.01)
-open("waiting", "w").close()
 {wait}
 """
 ADDS = {
     "commands": "pool.add_process('c', 'echo $$ > pid; mv pid started; exec sleep 50')",
     "processes": "pool.add_task('t', work)",
 }
+MARK = 'open("waiting", "w").close()'
+# Python itself drops an interrupt that comes once the script's text is over and before the exit hooks are called.
+AT_EXIT = f"""
+wait = pool.wait_completion
+def wait_completion():
+    {MARK}
+    wait()
+pool.wait_completion = wait_completion
+"""
 WAITS = {
     "a wait": "task.wait()",
     "the with statement": "with pool: pass",
@@ -166,8 +174,9 @@ WAITS = {
 @pytest.mark.parametrize("where", WAITS)
 @pytest.mark.parametrize("kind", ADDS)
 def test_interrupt_ends_script_workers_and_commands_wherever_it_waits(kind: str, where: str) -> None:
+    wait = f"{MARK}\n{WAITS[where]}" if WAITS[where] else AT_EXIT
     try:
-        done = run_script(WAITING.format(get=GET[kind], add=ADDS[kind], wait=WAITS[where]), interrupt_at="waiting", seconds=15)
+        done = run_script(WAITING.format(get=GET[kind], add=ADDS[kind], wait=wait), interrupt_at="waiting", seconds=15)
         until(lambda: not is_alive(int(Path("started").read_text())), "it lives on", 2)
         assert "KeyboardInterrupt" in done.err
     finally:
@@ -187,13 +196,16 @@ def test_interrupt_that_the_script_handles_ends_no_task() -> None:
         import nornir_pools as pools
         pool = pools.GetProcessPool("p", 1)
         task = pool.add_process("c", "touch started; until [ -e go ]; do sleep 0.01; done; echo done")
+        while not os.path.exists("started"):
+            time.sleep(0.01)
         try:
+            open("waiting", "w").close()
             task.wait()
         except KeyboardInterrupt:
             open("go", "w").close()
         print(task.wait_return(), end="")
         """,
-        interrupt_at="started",
+        interrupt_at="waiting",
     )
     assert (done.status, done.out, done.err) == (0, "done\n", "")
 

@@ -87,18 +87,18 @@ def test_a_cell_that_was_interrupted_ends_no_task_of_the_notebook() -> None:
         sys.ps1 = "In : "
         pool = pools.GetMultithreadingPool("p", 1)
         def work():
-            open("begun", "w").close()
             while not os.path.exists("go"):
                 time.sleep(0.01)
             open("done", "w").close()
         task = pool.add_task("t", work)
         try:
+            open("waiting", "w").close()
             task.wait()
         except KeyboardInterrupt:  # as a kernel does, which then waits for the next cell, and ends much later
             sys.last_type, sys.last_value, sys.last_traceback = sys.exc_info()
         open("go", "w").close()
         """,
-        interrupt_at="begun",
+        interrupt_at="waiting",
     )
     assert (done.status, done.err) == (0, "")
     assert Path("done").exists()
