@@ -201,7 +201,7 @@ def die_once(mark: str) -> str:
 def leave_child_and_die() -> NoReturn:
     """A child that keeps everything open that this process has open, and then a sudden death."""
     if os.fork() == 0:
-        time.sleep(5)
+        time.sleep(20)
         os._exit(0)
     os.kill(os.getpid(), signal.SIGKILL)
     raise AssertionError("still alive")

@@ -45,7 +45,7 @@ def test_those_named_are_cancelled_and_the_others_stay(slurm: Slurm, send: Send,
     array = send("--hold", "--array=0-5")
     other = send("--hold", "--array=0-1")
     cancel_pending([f"{array}_{number}" for number in named], slurm.environment())
-    until(lambda: elements(slurm, array) == left, f"what is left is not {left}", 10)
+    until(lambda: elements(slurm, array) == left, f"what is left is not {left}")
     assert elements(slurm, other) == {0, 1}
 
 
@@ -67,7 +67,7 @@ def test_slurm_is_not_asked_again_for_what_it_has_just_said(
     monkeypatch.setattr(commands, "states", states)
     cancel_pending([f"{array}_0", f"{array}_1"], environment)
     assert len(asked) == (0 if known else 1)
-    until(lambda: not elements(slurm, array), "they are not cancelled", 10)
+    until(lambda: not elements(slurm, array), "they are not cancelled")
 
 
 def test_what_runs_is_left_alone(slurm: Slurm, send: Send, tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_what_runs_is_left_alone(slurm: Slurm, send: Send, tmp_path: Path) -> No
     until(lambda: len(elements(slurm, array, "RUNNING")) == 2, "two do not run", 30)
     running = elements(slurm, array, "RUNNING")
     cancel_pending([f"{array}_{number}" for number in (*running, 4)], slurm.environment())
-    until(lambda: 4 not in elements(slurm, array), "it is not cancelled", 10)
+    until(lambda: 4 not in elements(slurm, array), "it is not cancelled")
     assert elements(slurm, array, "RUNNING") == running
     assert elements(slurm, array) == {0, 1, 2, 3, 5} - running
 

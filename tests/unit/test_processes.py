@@ -117,7 +117,7 @@ def test_death_of_an_idle_worker_costs_nothing() -> None:
 def test_child_that_a_dead_worker_leaves_does_not_hide_its_death() -> None:
     pool = pools.GetMultithreadingPool("p", 1)
     with pytest.raises(WorkerDiedError):
-        pool.add_task("bad", functions.leave_child_and_die).wait(4)
+        pool.add_task("bad", functions.leave_child_and_die).wait(15)
 
 
 def test_worker_outlives_exit_and_interrupt_of_a_task() -> None:

@@ -85,7 +85,7 @@ def test_finished_and_dropped_tasks_cost_no_memory() -> None:
     pool.wait_completion()
     gc.disable()  # reference counts alone must do
     try:
-        until(lambda: not [watch for watch in (*watches, failed) if watch() is not None], "tasks live on", 2)
+        until(lambda: not [watch for watch in (*watches, failed) if watch() is not None], "tasks live on")
     finally:
         gc.enable()
     assert len(pool.tasks) == 0
@@ -186,7 +186,7 @@ def test_asking_a_failed_task_leaves_no_cycle() -> None:
         with pytest.raises(ValueError):  # noqa: PT011 - it has no text
             task.wait()
         del task
-        until(lambda: watch() is None, "the task lives on", 2)
+        until(lambda: watch() is None, "the task lives on")
     finally:
         gc.enable()
 
