@@ -290,6 +290,18 @@ def test_a_program_is_not_started_anew_for_ever(slurm: Slurm) -> None:
     assert state(slurm, job) == "FAILED 1"
 
 
+@pytest.mark.parametrize(("template", "words"), [("requeue.sbatch", ["bash", "ends.sh"]), ("driver.sbatch", ["ends.sh"])])
+def test_a_program_that_ends_at_once_on_a_signal_has_its_own_status(template: str, words: list[str]) -> None:
+    """It is gone before the shell of the template runs another line."""
+    Path("ends.sh").write_text("trap 'exit 7' TERM\ntouch up\nwhile :; do sleep 0.05; done\n")
+    patient = 'kill() { builtin kill "$@" && while [ $1 = -TERM ] && builtin kill -0 "$2"; do sleep 0.02; done; } 2>/dev/null'
+    environment = {**os.environ, "SLURM_JOB_ID": "1", "SLURM_CPUS_PER_TASK": "1", "PYTHON": "bash", "SITE_SETUP": patient}
+    with subprocess.Popen(["bash", PLACE / template, *words], env=environment) as shell:
+        until(lambda: Path("up").exists(), "it does not start")
+        shell.terminate()
+        assert shell.wait() == 7
+
+
 @lab_only
 def test_a_command_with_environment_modules(slurm: Slurm) -> None:
     Path("modules.sh").write_text('module() { echo "module $*"; [ "$2" != missing ]; }\nexport -f module\n')
