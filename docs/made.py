@@ -42,7 +42,7 @@ GROUPS: dict[str, tuple[str, str]] = {
     "task and outcome": (
         "",
         "task outcome calls heeding initializing limits hosts message errors options settings "
-        "findings here kinds cpus condition members _version",
+        "findings here kinds cpus condition turns members _version",
     ),
 }
 _WHOLE = ("cli", "demo", "pretend")  # stand for all that is in them

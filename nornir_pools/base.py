@@ -35,6 +35,7 @@ from .parents import Parents, check_after, replace_tasks
 from .progress import Watch
 from .task import Task
 from .tasks import Tasks, Unasked
+from .turns import wait_in_turns
 
 __all__ = ["PoolBase", "PoolKind", "here", "live_pools"]
 
@@ -218,7 +219,7 @@ class PoolBase(Holding, Initializing, Appearance, PoolMembers):
             self._waiters.append(unfinished + 1)
             self._told_below = max(self._waiters)
             try:
-                return self._changed.wait_for(reached, seconds)
+                return wait_in_turns(lambda turn: self._changed.wait_for(reached, turn), seconds)
             finally:
                 self._waiters.remove(unfinished + 1)
                 self._told_below = max(self._waiters, default=0)

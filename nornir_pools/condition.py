@@ -14,7 +14,7 @@ from .here import here
 if TYPE_CHECKING:
     from .base import PoolBase
 
-__all__ = ["Condition", "NotDoneError", "run_callbacks"]
+__all__ = ["Condition", "NotDoneError", "ends_within", "run_callbacks"]
 
 logger = logging.getLogger("concurrent.futures")  # as that of a callback that is added when all is over
 
@@ -52,6 +52,15 @@ class Condition:
     def notify_all(self) -> None:
         if self._condition is not None:
             self._condition.notify_all()
+
+
+def ends_within(future: futures.Future[Any], seconds: float | None) -> bool:
+    """Wait for its end; returns whether it has come. Raises CancelledError if it is cancelled."""
+    try:
+        futures.Future.exception(future, seconds)
+    except futures.TimeoutError:
+        return False
+    return True
 
 
 def run_callbacks(future: Any, pool: PoolBase, callbacks: Sequence[Callable[[Any], object]]) -> None:

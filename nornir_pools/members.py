@@ -9,8 +9,9 @@ import logging
 import queue
 import time
 from collections.abc import Callable
-from concurrent import futures
 from typing import Any, Generic, TypeVar, overload
+
+from .turns import wait_for
 
 __all__ = ["CommandMembers", "PoolMembers", "TaskMembers", "ThreadPoolMembers"]
 
@@ -52,7 +53,7 @@ class TaskMembers:
     @_Member
     def completed(task: Any) -> _Event:  # noqa: N805
         """An event that is set once the task is over."""
-        return _Event(task.done, lambda timeout: futures.wait([task], timeout))
+        return _Event(task.done, lambda timeout: wait_for(task, timeout))
 
     @_Member
     def node(task: Any) -> str:  # noqa: N805

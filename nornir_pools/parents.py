@@ -18,6 +18,7 @@ from .calls import Stand
 from .errors import CommandError, OptionError, ParentFailedError
 from .outcome import Outcome
 from .task import CommandTask, Task
+from .turns import wait_for
 
 __all__ = ["Parents", "check_after", "replace_tasks"]
 
@@ -134,7 +135,7 @@ class Parents:
         for parent in (*self.values, *self.after):
             if isinstance(parent, Task):
                 timeout = parent._pool._assist(parent, timeout)
-            futures.wait([parent], timeout)
+            wait_for(parent, timeout)
             timeout = None if end is None else max(0.0, end - time.monotonic())
         return timeout
 

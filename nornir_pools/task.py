@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import threading
 import time
@@ -11,10 +12,11 @@ from concurrent import futures
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any
 
-from .condition import Condition, NotDoneError, run_callbacks
+from .condition import Condition, NotDoneError, ends_within, run_callbacks
 from .errors import CommandError, PoolError
 from .members import CommandMembers, TaskMembers
 from .outcome import Outcome, Unread
+from .turns import wait_in_turns
 
 if TYPE_CHECKING:
     from .base import PoolBase
@@ -153,11 +155,8 @@ class Task(futures.Future[Any], TaskMembers):
     def _wait_until_done(self, timeout: float | None) -> None:
         left = self._pool._assist(self, timeout)
         try:
-            super().exception(left)
-        except futures.CancelledError:
-            raise
-        except futures.TimeoutError:
-            raise NotDoneError(f"task {self.name!r} of pool {self._pool.name!r} is not done after {timeout} s") from None
+            if not wait_in_turns(functools.partial(ends_within, self), left):
+                raise NotDoneError(f"task {self.name!r} of pool {self._pool.name!r} is not done after {timeout} s")
         except KeyboardInterrupt:
             # It may have come when the Future's lock was just taken, or about to be given back: kept, nothing could end it.
             with contextlib.suppress(RuntimeError):

@@ -19,7 +19,7 @@ ROOT = PACKAGE.parent
 
 # A module imports only what stands in a line above its own. A new module needs a place here.
 TIERS: tuple[tuple[str, ...], ...] = (
-    ("_version", "errors", "here", "kinds", "cpus", "findings", "tail", "streams"),
+    ("_version", "errors", "here", "kinds", "cpus", "findings", "tail", "streams", "turns"),
     ("settings", "options", "message", "members", "hosts", "limits", "condition"),
     ("outcome", "calls", "heeding"),
     ("task", "initializing"),

@@ -17,6 +17,7 @@ from typing import Any
 from ..errors import PoolClosedError, PoolError, RunBusyError, SpoolError
 from ..outcome import Outcome
 from ..task import CommandTask, Task
+from ..turns import join
 from .budget import Budget
 from .cancelling import Cancelling
 from .failures import Failures
@@ -101,7 +102,7 @@ class Watcher:
         self._closing = True
         self._wake.set()
         if wait and not self._given_up and threading.current_thread() is not self._thread:
-            self._thread.join()
+            join(self._thread)
 
     def abandon(self) -> None:
         """The script was interrupted: cancel all tasks and jobs, and wait until that is done.

@@ -130,7 +130,7 @@ def test_a_wait_for_the_jobs_end_that_was_given_up_is_not_begun_again(monkeypatc
     assert pool._run is not None
     waits = iter([KeyboardInterrupt(), AssertionError("it is waited for again")])
 
-    def wait() -> None:
+    def wait(timeout: float | None) -> None:
         raise next(waits)
 
     with monkeypatch.context() as patched:

@@ -136,7 +136,7 @@ def test_checks_hold_without_assertions() -> None:
 
 
 WAITING = """
-import os, pathlib, time
+import os, pathlib, signal, time
 import nornir_pools as pools
 def work():
     pathlib.Path("pid").write_text(str(os.getpid()))
@@ -146,6 +146,8 @@ pool = {get}
 task = {add}
 while not os.path.exists("started"):
     time.sleep(0.01)
+if {other}:
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
 {wait}
 """
 ADDS = {
@@ -163,6 +165,9 @@ pool.wait_completion = wait_completion
 """
 WAITS = {
     "a wait": "task.wait()",
+    "its event": "task.completed.wait()",
+    "room for another task": "while True: pool.add_process('c', 'true')",
+    "another pool's task": "pools.GetSerialPool('s').add_task('t', print, task)",
     "the with statement": "with pool: pass",
     "shutdown": "pool.shutdown()",
     "waiting for all": "pools.WaitOnAllPools()",
@@ -173,10 +178,13 @@ WAITS = {
 
 @pytest.mark.parametrize("where", WAITS)
 @pytest.mark.parametrize("kind", ADDS)
-def test_interrupt_ends_script_workers_and_commands_wherever_it_waits(kind: str, where: str) -> None:
+@pytest.mark.parametrize("other", [False, True], ids=["", "though another thread takes the signal"])
+def test_interrupt_ends_script_workers_and_commands_wherever_it_waits(kind: str, where: str, other: bool) -> None:
     wait = f"{MARK}\n{WAITS[where]}" if WAITS[where] else AT_EXIT
     try:
-        done = run_script(WAITING.format(get=GET[kind], add=ADDS[kind], wait=wait), interrupt_at="waiting", seconds=15)
+        done = run_script(
+            WAITING.format(get=GET[kind], add=ADDS[kind], wait=wait, other=other), interrupt_at="waiting", seconds=15
+        )
         until(lambda: not is_alive(int(Path("started").read_text())), "it lives on")
         assert "KeyboardInterrupt" in done.err
     finally:
