@@ -15,7 +15,7 @@ from typing import Any
 
 __all__ = ["join", "wait_for", "wait_in_turns"]
 
-_LONGEST = 0.5  # seconds that an interrupt may go unnoticed. Two looks a second cost 0.01 % of a core.
+_LONGEST = 0.5  # seconds that an interrupt may go unnoticed. Two looks a second cost 0.02 % of a core.
 
 
 def wait_in_turns(wait: Callable[[float | None], bool], seconds: float | None) -> bool:
