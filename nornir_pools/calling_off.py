@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from concurrent import futures
 from typing import TYPE_CHECKING
 
 from .errors import PoolError
 from .here import here
 from .task import CommandTask, Task
+from .turns import wait_for
 
 if TYPE_CHECKING:
     from .base import PoolBase
@@ -26,13 +26,13 @@ def end_running(pool: PoolBase, task: Task) -> None:
     task._called_off = True
     try:
         while not pool._end_running(task) and may_wait and not task.done():
-            futures.wait([task], _PAUSE)
+            wait_for(task, _PAUSE)
     except PoolError as error:
         task._called_off = False
         logger.warning("%s", error)
         return
     if may_wait:
-        futures.wait([task])
+        wait_for(task)
 
 
 def end_here(task: Task) -> bool:

@@ -198,11 +198,13 @@ def die_once(mark: str) -> str:
     return "second try"
 
 
-def leave_child_and_die() -> NoReturn:
-    """A child that keeps everything open that this process has open, and then a sudden death."""
+def leave_child_and_die(go: str) -> NoReturn:
+    """A child that keeps everything open that this process has open, until the test makes that file; then a sudden death."""
     if os.fork() == 0:
-        time.sleep(20)
-        os._exit(0)
+        try:
+            wait_for_file(go)
+        finally:
+            os._exit(0)
     os.kill(os.getpid(), signal.SIGKILL)
     raise AssertionError("still alive")
 

@@ -47,7 +47,8 @@ def constrained(slurm: Slurm) -> None:
 def test_a_task_that_the_kernel_ends_is_a_memory_error_with_asked_and_used(cluster: Make) -> None:
     pool = cluster(1, mem_gb=0.1)
     begun = time.monotonic()
-    error = pool.add_task("large", use_memory, 400).exception(timeout=60)
+    large = pool.add_task("large", use_memory, 400)
+    error = large.exception(timeout=60)
     assert time.monotonic() - begun < 30
     assert isinstance(error, pools.WorkerOutOfMemoryError)
     assert isinstance(error, MemoryError)
@@ -55,7 +56,9 @@ def test_a_task_that_the_kernel_ends_is_a_memory_error_with_asked_and_used(clust
     assert 90e6 < error.memory_asked < 110e6
     assert 50e6 < error.memory < 120e6
     assert "out of memory, says the kernel (it used" in str(error)
-    assert pool.add_task("small", functions.add, 1, 2).wait_return(50) == 3  # in the same job
+    small = pool.add_task("small", functions.add, 1, 2)
+    assert small.wait_return(50) == 3
+    assert small.facts["job"] == large.facts["job"]
     assert pool.folder is not None
     claimed = pool.folder / "claimed"
     until(lambda: not [path for path in claimed.rglob("*") if path.is_file()], "claims are left")

@@ -179,8 +179,10 @@ def test_a_pickle_that_harms_the_process_is_an_error_and_no_hang(pool: PoolBase)
 
 
 @pytest.mark.needs("survives")
-def test_a_death_is_seen_though_a_grandchild_lives_on(pool: PoolBase) -> None:
-    assert isinstance(error_of(pool.add_task("dead", functions.leave_child_and_die)), pools.WorkerDiedError)
+def test_a_death_is_seen_though_a_grandchild_lives_on(pool: PoolBase, tmp_path: Path) -> None:
+    dead = pool.add_task("dead", functions.leave_child_and_die, str(tmp_path / "go"))
+    assert isinstance(error_of(dead), pools.WorkerDiedError)
+    (tmp_path / "go").touch()
 
 
 def test_wait_completion_never_raises_a_tasks_error(pool: PoolBase, caplog: pytest.LogCaptureFixture) -> None:

@@ -114,10 +114,11 @@ def test_death_of_an_idle_worker_costs_nothing() -> None:
     assert pool.add_task("t", functions.process_id).wait_return(10) != worker
 
 
-def test_child_that_a_dead_worker_leaves_does_not_hide_its_death() -> None:
+def test_child_that_a_dead_worker_leaves_does_not_hide_its_death(tmp_path: Path) -> None:
     pool = pools.GetMultithreadingPool("p", 1)
     with pytest.raises(WorkerDiedError):
-        pool.add_task("bad", functions.leave_child_and_die).wait(15)
+        pool.add_task("bad", functions.leave_child_and_die, str(tmp_path / "go")).wait(15)
+    (tmp_path / "go").touch()
 
 
 def test_worker_outlives_exit_and_interrupt_of_a_task() -> None:
